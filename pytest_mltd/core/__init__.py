@@ -1,0 +1,1 @@
+"""The vocabulary: values that flow between the rooms. Standard library and numpy only."""

@@ -1,0 +1,132 @@
+"""From a value to its message: the anatomy is headline, table with ``>`` at the culprit, what it shows, next step.
+
+No colour here, and no width: the same text goes to a terminal, a log and a CI annotation.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_mltd.core.findings import Diagnosis, Finding, Plain, Table
+
+MAX_ROWS = 10  # a table longer than this is not read at 3 a.m.
+MAX_CELL = 48  # characters; a cell longer than this pushes the numbers off the screen
+MAX_LINE = 400
+
+
+def finding_text(finding: Finding) -> str:
+    """Return the whole message of one finding."""
+    lines = [headline(finding)]
+    if finding.failed and finding.table is not None and finding.table.rows:
+        lines += ["", *table_lines(finding.table), ""]
+    if finding.failed and finding.shows:
+        lines.append(f"    {clean(finding.shows, MAX_LINE)}")
+    if finding.looked_at and not finding.failed:
+        lines.append(f"    looked at: {clean(finding.looked_at, MAX_LINE)}")
+    lines += [f"    1 allowed: {clean(place)} ({clean(reason, MAX_LINE)})" for place, reason in finding.allowed[:3]]
+    if len(finding.allowed) > 3:
+        lines.append(f"    {len(finding.allowed) - 3} more allowed")
+    if finding.next_step and not (finding.ok and finding.asked):
+        lines.append(f"    next: {clean(finding.next_step, MAX_LINE)}")
+    while lines and not lines[-1]:
+        lines.pop()
+    return "\n".join(lines)
+
+
+def headline(finding: Finding) -> str:
+    """Return the first line, complete by itself: id, verdict, place, amount and limit."""
+    verdict = "" if finding.failed else "ok: " if finding.asked else "not asked: "
+    return f"{finding.id or 'unnamed'}: {verdict}{clean(finding.headline, MAX_LINE)}"
+
+
+def diagnosis_text(diagnosis: Diagnosis) -> str:
+    """Return the root causes as whole messages, each with the ids it explains, then what was not asked."""
+    blocks: list[str] = []
+    for root in diagnosis.roots:
+        text = finding_text(root)
+        symptoms = diagnosis.symptoms_of(root)
+        if symptoms:
+            text += "\n    it explains: " + "; ".join(clean(headline(s), 160) for s in symptoms[:5])
+            text += f"; {len(symptoms) - 5} more" if len(symptoms) > 5 else ""
+        blocks.append(text)
+    blocks.append(_closing(diagnosis))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _closing(diagnosis: Diagnosis) -> str:
+    passed = sum(f.ok for f in diagnosis.findings)
+    lines = []
+    if diagnosis.ok:
+        verdict = f"{diagnosis.about} healthy" if passed else f"{diagnosis.about}: nothing could be asked"
+        lines.append(f"{verdict}: {passed} {'question' if passed == 1 else 'questions'} asked, none failed")
+    else:
+        lines.append(f"{len(diagnosis.failed)} of {len(diagnosis.findings)} questions failed")
+    if diagnosis.looked_at:
+        lines.append(f"looked at: {clean(diagnosis.looked_at, MAX_LINE)}")
+    for name, place, reason in diagnosis.allowed[:5]:
+        lines.append(f"1 allowed: {name} at {clean(place)} ({clean(reason, MAX_LINE)})")
+    reasons: dict[str, list[str]] = {}
+    for f in diagnosis.not_asked:
+        reasons.setdefault(f.headline, []).append(f.id)
+    for reason, ids in reasons.items():
+        lines.append(f"not asked: {', '.join(ids)} ({clean(reason, MAX_LINE)})")
+    lines += [f"note: {clean(note, MAX_LINE)}" for note in diagnosis.notes[:5]]
+    return "\n".join(lines)
+
+
+def table_lines(table: Table, *, indent: int = 4) -> list[str]:
+    """Return the table as aligned lines, the culprit marked, cut to ten rows around it."""
+    first = 0
+    if table.culprit is not None and table.culprit >= MAX_ROWS:
+        first = min(table.culprit - MAX_ROWS // 2, len(table.rows) - MAX_ROWS)
+    shown = range(first, min(first + MAX_ROWS, len(table.rows)))
+    cells = [[clean(c, MAX_CELL) for c in table.columns], *([cell(v) for v in table.rows[i]] for i in shown)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(table.columns))]
+    lines = []
+    for number, row in enumerate(cells):
+        culprit = number > 0 and shown[number - 1] == table.culprit
+        mark = ">".rjust(indent - 1) + " " if culprit else " " * indent
+        lines.append((mark + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True))).rstrip())
+    return lines
+
+
+def cell(value: Plain) -> str:
+    """Return a table cell: counts with thousands separators, measurements with four digits."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, float):
+        return number(value)
+    return clean(value, MAX_CELL)
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Return a measurement with ``digits`` significant digits, in scientific notation only where that is shorter."""
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    return f"{value:.{digits}g}"
+
+
+def clean(text: object, limit: int = 200) -> str:
+    """Return text safe to print on one line: control characters (a hostile column name) are escaped, length bounded."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def annotation(finding: Finding, file: str | None, line: int | None) -> str:
+    """Return a workflow command as GitHub Actions defines it (percent, CR and LF escaped)."""
+    level = "error" if finding.failed else "notice"
+    where = [f"file={_escape(file, property_=True)}"] if file else []
+    where += [f"line={line}"] if file and line is not None else []
+    where.append(f"title={_escape(finding.id, property_=True)}")
+    return f"::{level} {','.join(where)}::{_escape(str(finding))}"
+
+
+def _escape(text: str, *, property_: bool = False) -> str:
+    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return text.replace(":", "%3A").replace(",", "%2C") if property_ else text
