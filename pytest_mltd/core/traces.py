@@ -1,7 +1,7 @@
 """One recorded run as columns (`Trace`), and the file it lives in.
 
-Every table is a mapping of column name to numpy array, all of one length; `TABLES` is the whole schema. A row of ``steps`` is one
-outermost ``Optimizer.step``, counted from 0. The file is written as the run goes (`TraceWriter`), so that a killed job leaves
+Every table is a mapping of column name to numpy array, all of one length; `TABLES` is the whole schema. A row of ``steps`` is
+one outermost ``Optimizer.step``, counted from 0. The file is written as the run goes (`TraceWriter`), so that a killed job leaves
 a readable one: a first line that says what it is, then frames, each with its length and checksum. Nothing is pickled.
 """
 
@@ -128,7 +128,7 @@ TABLES: Final[Mapping[str, Mapping[str, tuple[str, str, float]]]] = MappingProxy
                 "<f8",
                 "",
                 np.nan,
-            ),  # clip: its limit; scheduler: lr after; forward: 1 in train mode, 0 in eval mode; batch: rows
+            ),  # clip: limit; scheduler: lr after; forward: 1 train, 0 eval mode; batch: rows
             "digest": ("<u8", "", NO_DIGEST),
         },
         # one row a number logged by hand or tapped from a logger
@@ -180,7 +180,7 @@ class SeedCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """Something seen once that fits no column: of the autograd graph, of the targets, of an operation that is not deterministic."""
+    """Something seen once that fits no column: of the autograd graph, of the targets, of an operation."""
 
     kind: str
     step: int = 0
@@ -192,9 +192,9 @@ class Fact:
 class Trace:
     """One recorded run. See `TABLES` for what each column means.
 
-    ``ended`` is one of ``completed``, ``cut`` (by `run`), ``full`` (recording stopped at ``steps=``, the program went on), ``raised …``,
-    ``interrupted`` and ``torn`` (the file stops in the middle). ``settings`` are what changes bits (threads, kernels, determinism).
-    ``cost`` is the share of the process's CPU time that the recorder took. ``notes`` are the recorder's own mishaps.
+    ``ended`` is one of ``completed``, ``cut`` (by `run`), ``full`` (recording stopped at ``steps=``, the program went on),
+    ``raised …``, ``interrupted`` and ``torn`` (the file stops in the middle). ``settings`` are what changes bits (threads,
+    kernels, determinism). ``cost`` is the share of the process's CPU time that the recorder took. ``notes`` are the recorder's own mishaps.
     """
 
     steps: Columns = field(default_factory=dict)
@@ -295,8 +295,8 @@ class Trace:
         """Make a trace from any framework's numbers.
 
         Args:
-            scalars: name to values (one a step, from 0), or to a pair of steps and values. ``loss``, ``lr`` and ``grad_norm`` fill the columns
-                of that name; ``val/loss`` the validation losses; every other name is kept as a logged number.
+            scalars: name to values (one a step, from 0), or to a pair of steps and values. ``loss``, ``lr`` and ``grad_norm``
+                fill the columns of that name; ``val/loss`` the validation losses; every other name is kept as a logged number.
 
         Raises:
             TypeError: a value is no sequence of numbers.
@@ -322,8 +322,8 @@ def write_trace(trace: Trace, file: BinaryIO) -> None:
 class TraceWriter:
     """Appends frames to an open binary file; after each the file is readable up to there.
 
-    ``extend`` adds to one of the lists (`LISTS`), ``rows`` adds rows to one of the `TABLES`, ``end`` closes the account and may be called more
-    than once: the last one counts.
+    ``extend`` adds to one of the lists (`LISTS`), ``replace`` corrects one of its items, ``rows`` adds rows to one of the
+    `TABLES`, ``end`` closes the account and may be called more than once: the last one counts.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -335,6 +335,10 @@ class TraceWriter:
         entries = [i if isinstance(i, str) else asdict(i) for i in items]
         if entries:
             self._frame({"list": name, "items": entries}, b"")
+
+    def replace(self, name: str, index: int, item: Any) -> None:
+        """Correct an item that was written before all was known of it (a parameter seen before its optimizer, say)."""
+        self._frame({"list": name, "at": index, "items": [item if isinstance(item, str) else asdict(item)]}, b"")
 
     def rows(self, name: str, columns: Mapping[str, Any]) -> None:
         """Append rows to a table. Columns left out hold their fill; 2-D columns may be narrower than later ones."""
@@ -388,7 +392,7 @@ _KIND = b"pytest-mltd trace "
 MAGIC: Final = _KIND + b"%d\n" % VERSION
 _FRAME = struct.Struct("<4sIQI")
 _MAX_HEAD = 64 << 20  # bytes of JSON in one frame; a foreign length field must not allocate the machine away
-_MAX_DIGITS = 1 << 40
+_MAX_STEP = 100_000_000  # a step number in from_scalars; columns are dense
 
 LISTS: Final[Mapping[str, type]] = MappingProxyType(
     {
@@ -413,15 +417,17 @@ def _complete(name: str, given: Columns, trace: Trace) -> dict[str, Column]:
     for column, (dtype, width, fill) in TABLES[name].items():
         shape = (length, len(getattr(trace, width))) if width else (length,)
         value = given.get(column)
-        if value is not None and np.shape(value) == shape:
-            array = np.asarray(value, dtype=dtype)
-        else:
+        if value is None or np.size(value) == 0:
             array = np.full(shape, fill, dtype=dtype)
-            if value is not None and np.size(value):
-                part = np.asarray(value, dtype=dtype)
-                array[tuple(slice(0, min(a, b)) for a, b in zip(shape, part.shape, strict=True))] = (
-                    part[:, : shape[1]] if width else part
-                )
+        elif width and np.shape(value)[1:] != shape[1:]:
+            array = np.full(shape, fill, dtype=dtype)
+            part = np.asarray(value, dtype=dtype)[:, : shape[1]]
+            array[:, : part.shape[1]] = part
+        else:
+            array = np.asarray(value, dtype=dtype)
+            if array.shape != shape:
+                raise ValueError(f"{name}: column {column!r} has shape {array.shape}, the table needs {shape}")
+            array = array.view()  # the caller's own array stays writeable
         array.flags.writeable = False
         table[column] = array
     unknown = given.keys() - TABLES[name].keys()
@@ -460,7 +466,9 @@ def _take(
     """File one frame's content; what this version does not know is passed over."""
     meta, payload = frame
     if (name := meta.get("list")) in lists:
-        lists[name].extend(_revive(LISTS[name], item) for item in meta["items"])
+        items = [_revive(LISTS[name], item) for item in meta["items"]]
+        at = meta.get("at", len(lists[name]))
+        lists[name][at : at + len(items)] = items
     elif (name := meta.get("table")) in tables:
         tables[name].append(_unpack(TABLES[name], meta["columns"], payload))
     elif "end" in meta:
@@ -573,7 +581,7 @@ def _series(name: str, values: Any) -> tuple[NDArray[np.int64], NDArray[np.float
         raise TypeError(f"scalars: {name!r} is no sequence of numbers ({error})") from error
     if numbers.ndim != 1 or at.shape != numbers.shape:
         raise ValueError(f"scalars: {name!r} has {at.size} steps for {numbers.size} values (one axis each is needed)")
-    if (at < 0).any() or (at > _MAX_DIGITS).any():
-        raise ValueError(f"scalars: {name!r} has a step that is negative or absurdly large")
+    if (at < 0).any() or (at > _MAX_STEP).any():
+        raise ValueError(f"scalars: {name!r} has a step outside 0 to {_MAX_STEP:,}")
     order = np.argsort(at, kind="stable")
     return at[order], numbers[order]
