@@ -1,8 +1,8 @@
 """One recorded run as columns (`Trace`), and the file it lives in.
 
 Every table is a mapping of column name to numpy array, all of one length; `TABLES` is the whole schema. A row of ``steps`` is
-one outermost ``Optimizer.step``, counted from 0. The file is written as the run goes (`TraceWriter`), so that a killed job leaves
-a readable one: a first line that says what it is, then frames, each with its length and checksum. Nothing is pickled.
+one outermost ``Optimizer.step``, counted from 0. The file is written as the run goes (`TraceWriter`), so that a killed job
+leaves a readable one: a first line that says what it is, then frames, each with its length and checksum. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -194,7 +194,8 @@ class Trace:
 
     ``ended`` is one of ``completed``, ``cut`` (by `run`), ``full`` (recording stopped at ``steps=``, the program went on),
     ``raised …``, ``interrupted`` and ``torn`` (the file stops in the middle). ``settings`` are what changes bits (threads,
-    kernels, determinism). ``cost`` is the share of the process's CPU time that the recorder took. ``notes`` are the recorder's own mishaps.
+    kernels, determinism). ``cost`` is the share of the process's CPU time that the recorder took. ``notes`` are the
+    recorder's own mishaps.
     """
 
     steps: Columns = field(default_factory=dict)
@@ -421,8 +422,9 @@ def _complete(name: str, given: Columns, trace: Trace) -> dict[str, Column]:
             array = np.full(shape, fill, dtype=dtype)
         elif width and np.shape(value)[1:] != shape[1:]:
             array = np.full(shape, fill, dtype=dtype)
-            part = np.asarray(value, dtype=dtype)[:, : shape[1]]
-            array[:, : part.shape[1]] = part
+            part = np.asarray(value, dtype=dtype)
+            known = min(part.shape[1], len(getattr(trace, width)))
+            array[:, :known] = part[:, :known]
         else:
             array = np.asarray(value, dtype=dtype)
             if array.shape != shape:
