@@ -310,6 +310,27 @@ class Trace:
         return _from_scalars(scalars)
 
 
+def as_trace(run: Any, name: str = "run") -> Trace:
+    """Return the trace of what was handed to a check: a `Trace` itself, or anything with a ``.trace`` (a recording, a run).
+
+    Args:
+        run: what the caller passed.
+        name: the caller's name for that argument; a refusal begins with it.
+
+    Raises:
+        TypeError: it is neither; the message says what to pass, for a path how to read it.
+    """
+    found = run if isinstance(run, Trace) else getattr(run, "trace", None)
+    if isinstance(found, Trace):
+        return found
+    if isinstance(run, (str, os.PathLike)):
+        raise TypeError(f"{name}: {os.fspath(run)!r} is a path; read it first, with Trace.load({os.fspath(run)!r})")
+    raise TypeError(
+        f"{name}: a recorded run is needed (what mltd.record() or mltd.run() gave, or a Trace), "
+        f"not {'None' if run is None else type(run).__name__}"
+    )
+
+
 def write_trace(trace: Trace, file: BinaryIO) -> None:
     """Write a whole trace as frames."""
     writer = TraceWriter(file)
