@@ -14,16 +14,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import fnmatch
 import functools
 import importlib
 import inspect
 import pkgutil
+import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal, ParamSpec, TypeVar
 
+from pytest_mltd.core.extras import MissingExtra
 from pytest_mltd.core.findings import Diagnosis, Finding, not_asked, raise_if_failed, with_limit_origin
 
 P = ParamSpec("P")
@@ -58,7 +62,7 @@ class Policy:
 
 _policy = Policy()
 _listeners: list[Callable[[Finding | Diagnosis], None]] = []
-_depth = 0  # only what the user asked is heard, not what an umbrella asks on the way
+_depth = threading.local()  # only what the user asked is heard, not what an umbrella asks on the way
 
 
 def check(
@@ -86,16 +90,21 @@ def check(
     return decorate
 
 
-def asserting(function: Callable[P, R]) -> Callable[P, None]:
-    """Return the twin of a check (or umbrella) that raises `CheckFailed`; same signature, the data comes first."""
+def asserting(function: Callable[P, R], name: str = "") -> Callable[P, None]:
+    """Return the twin of a check (or umbrella) that raises `CheckFailed`; same signature, the data comes first.
+
+    ``name`` is needed for an umbrella whose twin is not ``assert_<name>``, as in ``assert_no_leakage``.
+    """
 
     @functools.wraps(function)
     def asserted(*args: P.args, **kwargs: P.kwargs) -> None:
         __tracebackhide__ = True
         raise_if_failed(function(*args, **kwargs))
 
-    name = function.__name__.removeprefix("check_")
-    asserted.__name__ = asserted.__qualname__ = f"assert_no_{name}" if hasattr(function, "info") else f"assert_{name}"
+    fault = function.__name__.removeprefix("check_")
+    name = name or (f"assert_no_{fault}" if hasattr(function, "info") else f"assert_{fault}")
+    asserted.__name__ = asserted.__qualname__ = name
+    asserted.__dict__.pop("info", None)  # copied by `wraps`; the twin is not a check and `discover` must not take it
     asserted.__doc__ = (
         f"Assert what `{function.__name__}` asks; raises `CheckFailed` with its message.\n\n{function.__doc__}"
     )
@@ -227,7 +236,7 @@ def _ask(info: CheckInfo, function: Callable[..., Finding], args: Any, kwargs: A
     allow = _narrow(info.id, {**_policy.allow, **check_allow(kwargs.pop("allow", None))})
     if info.takes_allow:
         kwargs["allow"] = allow or None
-    overlay = {k: v for k in info.limits if k not in kwargs and (v := _policy.limits.get(f"{info.id}.{k}")) is not None}
+    overlay = {k: v for k, v in _project_limits(info).items() if k not in kwargs}
     with _counting_depth():
         finding = function(*args, **{**kwargs, **overlay})
     finding = dataclasses.replace(finding, id=info.id, explains=info.explains, rank=info.rank)
@@ -242,30 +251,42 @@ def _ask(info: CheckInfo, function: Callable[..., Finding], args: Any, kwargs: A
     return finding
 
 
+def _project_limits(info: CheckInfo) -> dict[str, float]:
+    """Return the limits that the project's policy sets for one check.
+
+    Raises:
+        ValueError: the policy names a limit that the check does not have, or a fraction for a count.
+    """
+    limits: dict[str, float] = {}
+    for key, value in _policy.limits.items():
+        asked, _, name = key.rpartition(".")
+        if asked != info.id:
+            continue
+        if name not in info.limits:
+            known = ", ".join(info.limits) or "none"
+            raise ValueError(f"{_policy.origin}: {info.id} has no limit {name!r}; it has {known}")
+        if isinstance(info.limits[name], int):
+            if not float(value).is_integer():
+                raise ValueError(f"{_policy.origin}: {key} is a count, not {value!r}")
+            value = int(value)
+        limits[name] = value
+    return limits
+
+
 def _narrow(id: str, allow: Mapping[str, str]) -> dict[str, str]:
-    """Keep what concerns one check: ``family.fault`` allows every place, ``family.fault:place`` one, a bare key is a place."""
+    """Keep what concerns one check: ``family.fault`` allows every place, ``family.fault:place`` one, a bare key is a place.
+
+    A key that is not this check's id is kept as a place: a parameter may be called "model.head.weight" and a column
+    "a:b", and the id of another check names no place of this one.
+    """
     narrowed: dict[str, str] = {}
     for key, reason in allow.items():
         fault, colon, place = key.partition(":")
         if fnmatch.fnmatchcase(id, fault):
             narrowed[place if colon else "*"] = reason
-        elif not _names_a_check(fault):
+        else:
             narrowed[key] = reason
     return narrowed
-
-
-def _names_a_check(text: str) -> bool:
-    """Tell 'gradients.explosion' from the name of a parameter or column: only a known family makes it one."""
-    family, dot, _ = text.partition(".")
-    return bool(dot) and family in FAMILIES
-
-
-# The families of HOUSE's table. Needed only to read an allow key such as "overlap.row_overlap" as an id and not as the
-# name of a column; a contract test holds it against what `discover` finds.
-FAMILIES = frozenset(
-    "gradients losses activations updates calls runs divergence precision metrics overlap leakage soundness labels drift "
-    "expectations model training pipeline determinism resume replicas".split()
-)
 
 
 def _reason(allow: Mapping[str, str], place: str) -> str | None:
@@ -276,16 +297,15 @@ def _reason(allow: Mapping[str, str], place: str) -> str | None:
 
 @contextlib.contextmanager
 def _counting_depth() -> Iterator[None]:
-    global _depth
-    _depth += 1
+    _depth.value = getattr(_depth, "value", 0) + 1
     try:
         yield
     finally:
-        _depth -= 1
+        _depth.value -= 1
 
 
 def _tell(result: Finding | Diagnosis) -> None:
-    if _depth == 0:
+    if getattr(_depth, "value", 0) == 0:
         for listener in tuple(_listeners):
             listener(result)
 
@@ -298,6 +318,8 @@ def ask_all(
     A limit given as an argument must be taken by at least one of them. A check that breaks (a defect of ours) becomes "not
     asked" with the error's name, so that one does not cost the others' answers.
     """
+    checks = tuple(checks)
+    _refuse_unknown(checks, arguments)
     findings = []
     for function in checks:
         known = info(function)
@@ -307,9 +329,28 @@ def ask_all(
         given = {k: v for k, v in arguments.items() if k in accepted or k == "allow"}
         try:
             findings.append(function(*data, **given))
-        except (ValueError, TypeError):
-            raise
         except Exception as error:
-            reason = f"the check itself failed: {type(error).__name__}: {error}"
-            findings.append(dataclasses.replace(not_asked(reason), id=known.id, rank=known.rank))
+            if _is_misuse(error):
+                raise
+            unasked = not_asked(_why_unasked(error))
+            findings.append(dataclasses.replace(unasked, id=known.id, rank=known.rank))
     return findings
+
+
+def _refuse_unknown(checks: Iterable[Callable[..., Finding]], arguments: Mapping[str, Any]) -> None:
+    taken = {"allow"}.union(*(inspect.signature(function).parameters for function in checks))
+    for name in arguments:
+        if name not in taken:
+            near = difflib.get_close_matches(name, taken, n=1)
+            raise TypeError(f"{name}: no question takes it" + (f"; the nearest is {near[0]!r}" if near else ""))
+
+
+def _is_misuse(error: Exception) -> bool:
+    """Tell the caller's mistake from a defect of the check: our refusals begin with the argument's name and a colon."""
+    return isinstance(error, (ValueError, TypeError)) and re.match(r"[a-z_]\w*: ", str(error)) is not None
+
+
+def _why_unasked(error: Exception) -> str:
+    if isinstance(error, MissingExtra):
+        return str(error)
+    return f"the check itself failed: {type(error).__name__}: {error}"

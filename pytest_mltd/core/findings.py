@@ -63,7 +63,7 @@ class Finding:
     allowed: tuple[tuple[str, str], ...] = ()
     explains: tuple[str, ...] = ()
     rank: int = 50
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.evidence not in get_args(EvidenceKind):
@@ -71,6 +71,8 @@ class Finding:
         object.__setattr__(self, "ok", bool(self.ok))
         object.__setattr__(self, "culprit", str(self.culprit))
         object.__setattr__(self, "amount", None if self.amount is None else float(self.amount))
+        if self.limit is not None:
+            object.__setattr__(self, "limit", (str(self.limit[0]), float(self.limit[1])))
         object.__setattr__(self, "step", None if self.step is None else int(self.step))
         object.__setattr__(self, "details", {str(k): plain(v) for k, v in self.details.items()})
 
@@ -113,25 +115,16 @@ class Diagnosis:
     @property
     def failed(self) -> tuple[Finding, ...]:
         """The failing findings: each root cause, then what it explains."""
-        return tuple(f for root in self.roots for f in (root, *self.symptoms_of(root)))
+        return tuple(f for root, symptoms in _grouped(self.findings) for f in (root, *symptoms))
 
     @property
     def roots(self) -> tuple[Finding, ...]:
         """The failing findings that no other failing finding explains, causes first, then by step."""
-        failing = _causes_first(self.findings)
-        explained = {id(s) for f in failing for s in failing if _explains(f, s)}
-        # Two findings that explain each other would otherwise both vanish: the earlier in rank stays.
-        return tuple(f for f in failing if id(f) not in explained) or failing[:1]
+        return tuple(root for root, _ in _grouped(self.findings))
 
     def symptoms_of(self, root: Finding) -> tuple[Finding, ...]:
         """The failing findings that ``root`` is the first to explain, directly or through another symptom."""
-        claimed: set[int] = set()
-        for candidate in self.roots:
-            reached = _reach(candidate, _causes_first(self.findings), claimed | {id(r) for r in self.roots})
-            claimed |= {id(f) for f in reached}
-            if candidate is root:
-                return reached
-        return ()
+        return next((symptoms for found, symptoms in _grouped(self.findings) if found is root), ())
 
     @property
     def allowed(self) -> tuple[tuple[str, str, str], ...]:
@@ -219,8 +212,8 @@ def finding_from_dict(data: Mapping[str, Any]) -> Finding:
         ValueError: a key that every finding has is missing.
     """
     known = {f.name for f in fields(Finding)}
-    values = {k: v for k, v in data.items() if k in known}
     try:
+        values = {k: v for k, v in data.items() if k in known}
         if values.get("table") is not None:
             table = values["table"]
             rows = tuple(tuple(_from_plain(v) for v in row) for row in table["rows"])
@@ -232,7 +225,7 @@ def finding_from_dict(data: Mapping[str, Any]) -> Finding:
         if values.get("amount") is not None:
             values["amount"] = float(values["amount"])
         return Finding(**values)
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(f"data: not a finding ({error})") from error
 
 
@@ -256,7 +249,8 @@ def plain(value: Any) -> Any:
                 return kind(value)
         return None
     if hasattr(value, "item") and getattr(value, "size", 1) == 1:
-        return plain(value.item())
+        unpacked = value.item()
+        return plain(unpacked) if type(unpacked) is not type(value) else float(unpacked)  # longdouble gives itself
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -302,6 +296,23 @@ def _explains(cause: Finding, symptom: Finding) -> bool:
     return cause.step is None or symptom.step is None or cause.step <= symptom.step
 
 
+def _grouped(findings: Iterable[Finding]) -> list[tuple[Finding, tuple[Finding, ...]]]:
+    """Return each root cause with what it explains; every failing finding is in exactly one group."""
+    failing = _causes_first(findings)
+    explained = {id(s) for f in failing for s in failing if _explains(f, s)}
+    unexplained = [f for f in failing if id(f) not in explained]
+    groups: dict[int, tuple[Finding, tuple[Finding, ...]]] = {}
+    taken = {id(f) for f in unexplained}
+    # Findings that explain each other in a ring have no root among them: the first of them that is left becomes one.
+    for root in (*unexplained, *failing):
+        if id(root) in groups or (id(root) in taken and id(root) in explained):
+            continue
+        symptoms = _reach(root, failing, taken)
+        taken |= {id(root), *(id(f) for f in symptoms)}
+        groups[id(root)] = (root, symptoms)
+    return [groups[id(f)] for f in failing if id(f) in groups]
+
+
 def _reach(root: Finding, failing: Sequence[Finding], taken: set[int]) -> tuple[Finding, ...]:
     """Return what ``root`` explains, directly or through another symptom, in the order of ``failing``."""
     reached = {id(root)}
@@ -315,4 +326,6 @@ def _reach(root: Finding, failing: Sequence[Finding], taken: set[int]) -> tuple[
 
 def with_limit_origin(finding: Finding, origin: str) -> Finding:
     """Return the finding with a word on where a limit came from (the project's own ini key, say)."""
+    if finding.failed:  # what was looked at is said of passing findings only
+        return replace(finding, shows=f"{finding.shows} Limit: {origin}." if finding.shows else f"Limit: {origin}.")
     return replace(finding, looked_at=f"{finding.looked_at}; {origin}" if finding.looked_at else origin)

@@ -37,7 +37,12 @@ def finding_text(finding: Finding) -> str:
 
 def headline(finding: Finding) -> str:
     """Return the first line, complete by itself: id, verdict, place, amount and limit."""
-    verdict = "" if finding.failed else "ok: " if finding.asked else "not asked: "
+    if finding.failed:
+        verdict = ""
+    elif not finding.asked:
+        verdict = "not asked: "
+    else:  # a broken property that a person allowed keeps its headline
+        verdict = "allowed: " if any(place == finding.culprit for place, _ in finding.allowed) else "ok: "
     return f"{finding.id or 'unnamed'}: {verdict}{clean(finding.headline, MAX_LINE)}"
 
 
@@ -56,23 +61,31 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
 
 
 def _closing(diagnosis: Diagnosis) -> str:
-    passed = sum(f.ok for f in diagnosis.findings)
     lines = []
-    if diagnosis.ok:
-        verdict = f"{diagnosis.about} healthy" if passed else f"{diagnosis.about}: nothing could be asked"
-        lines.append(f"{verdict}: {passed} {'question' if passed == 1 else 'questions'} asked, none failed")
+    asked = len(diagnosis.findings)
+    if diagnosis.failed:
+        lines.append(f"{len(diagnosis.failed)} of {asked} {'question' if asked == 1 else 'questions'} failed")
+    elif asked:
+        lines.append(
+            f"{diagnosis.about} healthy: {asked} {'question' if asked == 1 else 'questions'} asked, none failed"
+        )
     else:
-        lines.append(f"{len(diagnosis.failed)} of {len(diagnosis.findings)} questions failed")
+        lines.append(f"{diagnosis.about}: nothing could be asked")
     if diagnosis.looked_at:
         lines.append(f"looked at: {clean(diagnosis.looked_at, MAX_LINE)}")
-    for name, place, reason in diagnosis.allowed[:5]:
-        lines.append(f"1 allowed: {name} at {clean(place)} ({clean(reason, MAX_LINE)})")
+    shown = {id(root) for root in diagnosis.roots}  # these said what they allow themselves
+    allowed = [(f.id, *pair) for f in diagnosis.findings if id(f) not in shown for pair in f.allowed]
+    lines += [f"1 allowed: {name} at {clean(place)} ({clean(reason, MAX_LINE)})" for name, place, reason in allowed[:5]]
+    if len(allowed) > 5:
+        lines.append(f"{len(allowed) - 5} more allowed")
     reasons: dict[str, list[str]] = {}
     for f in diagnosis.not_asked:
         reasons.setdefault(f.headline, []).append(f.id)
     for reason, ids in reasons.items():
         lines.append(f"not asked: {', '.join(ids)} ({clean(reason, MAX_LINE)})")
     lines += [f"note: {clean(note, MAX_LINE)}" for note in diagnosis.notes[:5]]
+    if len(diagnosis.notes) > 5:
+        lines.append(f"{len(diagnosis.notes) - 5} more notes")
     return "\n".join(lines)
 
 
@@ -89,6 +102,8 @@ def table_lines(table: Table, *, indent: int = 4) -> list[str]:
         culprit = number > 0 and shown[number - 1] == table.culprit
         mark = ">".rjust(indent - 1) + " " if culprit else " " * indent
         lines.append((mark + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True))).rstrip())
+    if len(table.rows) > len(shown):
+        lines.append(f"{' ' * indent}… {len(table.rows) - len(shown)} more rows")
     return lines
 
 
@@ -106,9 +121,11 @@ def cell(value: Plain) -> str:
 
 
 def number(value: float, digits: int = 4) -> str:
-    """Return a measurement with ``digits`` significant digits, in scientific notation only where that is shorter."""
+    """Return a measurement with ``digits`` significant digits, from ten thousand to ten million all its digits."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if 10**digits <= abs(value) < 1e7:  # "23,457" is no longer than "2.346e+04", and says more
+        return f"{value:,.0f}"
     return f"{value:.{digits}g}"
 
 

@@ -88,12 +88,14 @@ def outcome_from_dict(data: Mapping[str, Any]) -> Outcome:
 def fingerprint(error_type: str, message: str, where: str) -> str:
     """Return sixteen hex digits that stay the same while the failure does.
 
-    Numbers, addresses and temporary paths are left out of the message: they move between two runs of one failure.
+    Counts, measurements, addresses and the folders of paths are left out of the message: they move between two runs of one
+    failure. A digit that is part of a name stays: ``layers.0.weight`` and ``layers.1.weight`` are two failures.
     ``where`` is the place in the user's code, as ``path::function``.
     """
     text = re.sub(r"0x[0-9a-fA-F]+", "0x", message)
     text = re.sub(r"(/[\w.@+-]+)+", lambda m: m.group().rsplit("/", 1)[-1], text)
-    text = re.sub(r"[-+]?\d[\d_,.]*(?:[eE][-+]?\d+)?", "0", text)
+    text = re.sub(r"\btmp[a-z0-9_]{8}\b", "tmp", text)  # what the tempfile module makes up
+    text = re.sub(r"(?<![\w.])[-+]?\d[\d_,.]*(?:[eE][-+]?\d+)?", "0", text)
     return hashlib.sha256(f"{error_type}\n{text}\n{where}".encode()).hexdigest()[:16]
 
 
