@@ -6,18 +6,18 @@ Nothing is imported for it: what is not imported yet (torch, numpy) is seeded at
 from __future__ import annotations
 
 import contextlib
-import importlib.abc
 import operator
 import os
 import random
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.machinery import ModuleSpec
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any, Literal, Self, SupportsIndex, get_args
+
+from pytest_mltd.recording.imports import loaded, now_or_when_imported
 
 Determinism = Literal["warn", "strict"]
 
@@ -100,8 +100,8 @@ class Seeding:
             _listen_for_warnings(undo, self._operations)
         undo.callback(random.setstate, random.getstate())
         random.seed(self.seed)
-        _now_or_when_imported("numpy.random", self._seed_numpy, undo)
-        _now_or_when_imported("torch", self._seed_torch, undo)
+        now_or_when_imported("numpy.random", self._seed_numpy, undo)
+        now_or_when_imported("torch", self._seed_torch, undo)
 
     def _seed_numpy(self, numpy_random: Any, undo: contextlib.ExitStack) -> None:
         undo.callback(numpy_random.set_state, numpy_random.get_state(legacy=False))
@@ -126,7 +126,7 @@ class RandomState:
 
 def snapshot() -> RandomState:
     """Return the state of all global generators; drawing nothing, importing nothing."""
-    numpy_random, torch = _loaded("numpy.random"), _loaded("torch")
+    numpy_random, torch = loaded("numpy.random"), loaded("torch")
     return RandomState(
         python=random.getstate(),
         numpy=None if numpy_random is None else numpy_random.get_state(legacy=False),
@@ -156,18 +156,11 @@ def _whole(seed: SupportsIndex) -> int:
     return number
 
 
-def _loaded(name: str) -> Any:
-    """Return a module that is imported, and through with it: torch imports itself in pieces."""
-    module = sys.modules.get(name)
-    spec = getattr(module, "__spec__", None)
-    return None if getattr(spec, "_initializing", False) else module
-
-
 def _set_environment(undo: contextlib.ExitStack, notes: list[str]) -> None:
     """Tell cuBLAS to keep to one workspace, without which matrix products on CUDA may differ from run to run."""
     if _CUBLAS in os.environ:
         return
-    torch = _loaded("torch")
+    torch = loaded("torch")
     if torch is not None and torch.cuda.is_initialized():
         notes.append(f"CUDA had started before the seed was set: set {_CUBLAS}=:4096:8 in the environment")
         return
@@ -239,52 +232,3 @@ def _restore_torch(torch: Any, state: Any, devices: Mapping[str, Sequence[Any]])
     # An accelerator that started in between had no state before; a fresh one begins with a seed from the system.
     if "cuda" not in devices and torch.cuda.is_initialized():
         torch.cuda.seed_all()
-
-
-def _now_or_when_imported(
-    name: str, deed: Callable[[Any, contextlib.ExitStack], None], undo: contextlib.ExitStack
-) -> None:
-    module = _loaded(name)
-    if module is not None:
-        deed(module, undo)
-        return
-    later = undo.enter_context(contextlib.ExitStack())
-    finder = _WhenImported(name, lambda imported: deed(imported, later))
-    sys.meta_path.insert(0, finder)
-    undo.callback(finder.leave)
-
-
-class _WhenImported(importlib.abc.MetaPathFinder):
-    """Runs a deed once, right after a module was imported for the first time."""
-
-    def __init__(self, name: str, deed: Callable[[ModuleType], None]) -> None:
-        self._name = name
-        self._deed = deed
-
-    def leave(self) -> None:
-        with contextlib.suppress(ValueError):
-            sys.meta_path.remove(self)
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname != self._name:
-            return None
-        self.leave()
-        for finder in tuple(sys.meta_path):
-            spec = finder.find_spec(fullname, path, target)
-            if spec is not None:
-                self._follow(spec)
-                return spec
-        return None
-
-    def _follow(self, spec: ModuleSpec) -> None:
-        loader: Any = spec.loader
-        execute = loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            loader.exec_module = execute
-            execute(module)
-            self._deed(module)
-
-        loader.exec_module = exec_module

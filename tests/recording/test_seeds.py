@@ -226,6 +226,8 @@ class TestLateImports:
             from pytest_mltd.recording.seeds import seed_everything
             before = list(sys.meta_path)
             with seed_everything(3):
+                import importlib.util
+                assert importlib.util.find_spec("torch")  # looking is not importing
                 import numpy, torch
                 late = float(numpy.random.rand()), float(torch.rand(())), torch.get_deterministic_debug_mode()
             assert sys.meta_path == before, sys.meta_path
