@@ -1,0 +1,207 @@
+"""What a run does beside its numbers: the files it opens, and where it takes something that differs each time.
+
+Only for a process that exists for one run: an audit hook cannot be taken away again. Writes from C code (torch's zip writer,
+SQLite, a database's client) are not seen.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+WRITING = os.O_WRONLY | os.O_RDWR
+KEPT = 200  # of each kind; a run that opens more files than this is not read to the end anyway
+CLOCK_STEP_NS = 20_000_000  # a file's time may lag the clock by one tick of the kernel, 10 ms at most
+# Written by tools and not by the test; losing or repeating them costs nobody anything.
+TOOLS = frozenset({"__pycache__", ".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache", ".cache", ".git"})
+
+
+class Overwrites(BaseException):
+    """A run was about to change a file that was there before. Not an `Exception`: no handler of the run's own hides it."""
+
+    __module__ = "builtins"
+
+
+@dataclass(slots=True)
+class Witness:
+    """What was seen. ``wrote`` is the file that was there before and was not written; "" when there was none.
+
+    ``reread`` are files that an earlier run of the same trial made or changed and this one read. ``drawn`` are pairs of what
+    differs each time it is asked (a clock, the system's entropy) and the line of the user's code that asked it.
+    """
+
+    wrote: str = ""
+    reread: list[str] = field(default_factory=list)
+    drawn: list[tuple[str, str]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"wrote": self.wrote, "reread": self.reread, "drawn": [list(pair) for pair in self.drawn]}
+
+
+def watch(*, before_ns: int, began_ns: int, forbids: Callable[[], bool]) -> Witness:
+    """Watch this process from now to its end.
+
+    Args:
+        before_ns: when the first run of the trial began, as `time.time_ns` gives it; a file not changed since then was there
+            before.
+        began_ns: when this run began.
+        forbids: whether, at this moment, a write to a file that was there before ends the run.
+    """
+    seen = Witness()
+    rules = _Rules(seen, before_ns - CLOCK_STEP_NS, began_ns - CLOCK_STEP_NS, forbids)
+    sys.addaudithook(rules.hear)
+    _tap_entropy(seen)
+    return seen
+
+
+def go_offline(folder: str) -> None:
+    """Keep trackers from sending anything: W&B and MLflow by their environment variables, into ``folder``.
+
+    A program that gives its tracker an address in code is not held back by this.
+    """
+    os.environ.update(WANDB_MODE="offline", WANDB_DIR=folder, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
+
+
+def user_line(frame: FrameType | None, *, within: int = 40) -> str:
+    """Return ``file:line`` of the nearest frame of the user's own code, at most so many frames up; "" when there is none."""
+    while frame is not None and within:
+        if _is_users(frame.f_code.co_filename):
+            return f"{_near(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame, within = frame.f_back, within - 1
+    return ""
+
+
+class _Rules:
+    """The audit hook. It must be quick and must not fail: it hears every import and every file."""
+
+    def __init__(self, seen: Witness, before_ns: int, began_ns: int, forbids: Callable[[], bool]) -> None:
+        self.seen, self.before_ns, self.began_ns, self.forbids = seen, before_ns, began_ns, forbids
+        self.handlers: dict[str, Callable[[tuple[Any, ...]], None]] = {
+            "open": self._opened,
+            "os.rename": lambda args: self._changes(args[1], args[3]),
+            "os.remove": lambda args: self._changes(args[0], args[1]),
+            "os.truncate": lambda args: self._changes(args[0], -1),
+        }
+
+    def hear(self, event: str, args: tuple[Any, ...]) -> None:
+        handler = self.handlers.get(event)
+        if handler is not None:
+            try:
+                handler(args)
+            except (OSError, ValueError, TypeError):
+                pass  # the open itself will say what is wrong with the path
+
+    def _opened(self, args: tuple[Any, ...]) -> None:
+        path, _, flags = args
+        if isinstance(path, int):
+            return
+        if isinstance(flags, int) and flags & WRITING:
+            self._changes(path, -1)
+        elif len(self.seen.reread) < KEPT:
+            self._read(os.fsdecode(path))
+
+    def _changes(self, path: Any, folder: Any) -> None:
+        if isinstance(path, int) or (isinstance(folder, int) and folder != -1):
+            return
+        name = os.path.abspath(os.fsdecode(path))
+        if not self.seen.wrote and self._was_there(name) and self.forbids():
+            self.seen.wrote = _near(name)
+            raise Overwrites(_stopped(_near(name)))
+
+    def _was_there(self, name: str) -> bool:
+        if TOOLS.intersection(name.split(os.sep)) or name.startswith(("/dev/", "/proc/", "/sys/")):
+            return False
+        found = os.stat(name)
+        # An empty file holds nothing that could be lost; lock files are of that kind.
+        return stat.S_ISREG(found.st_mode) and found.st_size > 0 and found.st_ctime_ns < self.before_ns
+
+    def _read(self, path: str) -> None:
+        if path.endswith((".py", ".pyc", ".so")):
+            return
+        found = os.stat(path)
+        if self.before_ns <= found.st_ctime_ns < self.began_ns and stat.S_ISREG(found.st_mode):
+            near = _near(os.path.abspath(path))
+            if near not in self.seen.reread:
+                self.seen.reread.append(near)
+
+
+def _stopped(name: str) -> str:
+    return (
+        f"this run was stopped before it changed {name!r}, a file that was there before\n"
+        "    A test that is run again must not harm what it finds. Writes from C code are not seen by this.\n"
+        "    next: write below tmp_path, or to a file the test makes itself"
+    )
+
+
+class _Tap:
+    """Stands in for a function of the standard library and notes who of the user's code called it.
+
+    An object and not a function: as a class attribute it must not turn into a method, just as the original does not.
+    """
+
+    def __init__(self, name: str, real: Callable[..., Any], seen: Witness, near: int) -> None:
+        self.name, self.real, self.seen, self.near = name, real, seen, near
+        self.__name__, self.__doc__ = getattr(real, "__name__", name), real.__doc__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if len(self.seen.drawn) < KEPT:
+            line = user_line(sys._getframe(1), within=self.near)
+            if line and (self.name, line) not in self.seen.drawn:
+                self.seen.drawn.append((self.name, line))
+        return self.real(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return repr(self.real)
+
+
+# (module, attribute, how the user's code reads it, how many frames up that code may be). Libraries ask clocks and process
+# numbers all the time for their own ends, so there only the direct caller counts.
+_DIFFERS = (
+    ("os", "urandom", "the system's entropy", 20),
+    ("random", "_urandom", "the system's entropy", 20),
+    ("uuid", "uuid4", "uuid.uuid4", 1),
+    ("uuid", "uuid1", "uuid.uuid1", 1),
+    ("time", "time", "time.time", 1),
+    ("time", "time_ns", "time.time_ns", 1),
+    ("time", "perf_counter", "time.perf_counter", 1),
+    ("time", "perf_counter_ns", "time.perf_counter_ns", 1),
+    ("os", "getpid", "os.getpid", 1),
+    ("torch", "seed", "torch.seed", 1),
+)
+
+
+def _tap_entropy(seen: Witness) -> None:
+    import random
+    import time
+    import uuid
+
+    modules = {"os": os, "random": random, "time": time, "uuid": uuid, "torch": sys.modules.get("torch")}
+    for name, attribute, said, near in _DIFFERS:
+        real = getattr(modules[name], attribute, None)
+        if real is not None:
+            setattr(modules[name], attribute, _Tap(said, real, seen, near))
+
+
+_LIBRARY = tuple(
+    {
+        os.path.join(path, "")
+        for path in (*sysconfig.get_paths().values(), os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        if path and path not in (sys.prefix, sys.base_prefix)
+    }
+)
+
+
+def _is_users(filename: str) -> bool:
+    return not filename.startswith("<") and not filename.startswith(_LIBRARY) and "site-packages" not in filename
+
+
+def _near(path: str) -> str:
+    """Return a path relative to the working folder where it lies below it."""
+    here = os.path.join(os.getcwd(), "")
+    return path[len(here) :] if path.startswith(here) else path

@@ -1,0 +1,186 @@
+"""Is it the same twice, bit for bit? One test, run again with nothing changed.
+
+::
+
+    repro(attempt, Condition(seed=0, steps=200, exact=True), compare=compare)
+
+``attempt(condition) -> Outcome`` runs the test; whoever calls this brings it, and the comparison of two recorded runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pytest_mltd.core.findings import Finding, Table
+from pytest_mltd.core.rendering import headline
+from pytest_mltd.core.trials import Condition, Outcome
+
+Attempt = Callable[[Condition], Outcome]
+Compare = Callable[[str, str], Finding]
+Verdict = Literal["once", "same", "differs", "flaky", "stopped", "undecided"]
+
+# A measurement of time or memory is never the same twice, and says nothing about the training.
+MEASURED = ("latency", "memory", "seconds", "regression")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repro:
+    """What came of running a test again.
+
+    ``verdict``: "once" (not worth a second run), "same", "differs" (the outcome is the same, what led to it is not), "flaky"
+    (the outcomes differ), "stopped" (a run was about to change a file that was there before), "undecided" (a run told nothing).
+    ``difference`` is the first difference. ``hash_seed`` is True when the difference follows Python's hash seed, False when
+    it was found not to, None when that was not asked.
+    """
+
+    verdict: Verdict
+    outcomes: tuple[Outcome, ...]
+    difference: Finding | None = None
+    hash_seed: bool | None = None
+
+    @property
+    def ok(self) -> bool:
+        """The test passed, as often as it ran and in the same way."""
+        return self.verdict in ("once", "same") and self.outcomes[0].kind in ("passed", "skipped")
+
+    @property
+    def compared(self) -> int:
+        """How many recorded runs were compared bit for bit."""
+        return 0 if self.verdict == "once" else len(self.outcomes[0].traces)
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one line."""
+        first, *later = self.outcomes
+        kinds = " then ".join(outcome.kind for outcome in self.outcomes[:2])
+        if self.verdict == "once":
+            return f"{first.kind}, run once"
+        if self.verdict == "stopped":
+            return f"stopped: it was about to change {_first(o.wrote for o in self.outcomes)!r}, a file that was there before"
+        if self.verdict == "undecided":
+            return f"not compared: {_first(o.reason for o in self.outcomes if o.kind == 'undecided')}"
+        if self.verdict == "same":
+            exactly = (
+                "bit for bit" if self.compared else "outcome and findings; no run was recorded to compare bit for bit"
+            )
+            word = "reproduced" if first.kind == "failed" else first.kind
+            return f"{word} {1 + len(later)} of {1 + len(later)}, {exactly}"
+        where = f": {self.difference.headline}" if self.difference is not None else ""
+        if self.verdict == "differs":
+            return f"{first.kind} 2 of 2, but not bit for bit{where}"
+        if first.kind == later[0].kind:
+            return f"flaky: {first.kind} twice, not with the same failure{where}"
+        return f"flaky: {kinds}{where}"
+
+
+def is_worth_it(outcome: Outcome) -> bool:
+    """Whether a test showed, by recording a run or asking a check, that a second run can tell something."""
+    return bool(outcome.traces or outcome.asked) and outcome.kind in ("passed", "failed")
+
+
+def repro(
+    attempt: Attempt, condition: Condition, *, compare: Compare, worth: Callable[[Outcome], bool] = is_worth_it
+) -> Repro:
+    """Run a test, and if that is worth it run it again from the same state; say whether it was the same.
+
+    In fresh interpreters the two runs get different hash seeds, unless the condition names one. When they differ, a third run
+    with the first one's hash seed tells whether that is why.
+
+    Args:
+        attempt: runs the test once; both runs must start from the same state.
+        condition: imposed on both.
+        compare: judges two recorded runs, by the paths in `Outcome.traces`; a failing finding says where they differ.
+        worth: whether the first outcome asks for a second run.
+    """
+    first_condition, second_condition = _hash_seeds(condition)
+    first = attempt(first_condition)
+    if first.wrote:
+        return Repro(verdict="stopped", outcomes=(first,))
+    if first.kind == "undecided":
+        return Repro(verdict="undecided", outcomes=(first,))
+    if not worth(first):
+        return Repro(verdict="once", outcomes=(first,))
+    seen = judge(first, attempt(second_condition), compare)
+    if seen.verdict in ("differs", "flaky") and first_condition.hash_seed != second_condition.hash_seed:
+        third = attempt(first_condition)
+        return replace(seen, hash_seed=judge(first, third, compare).verdict == "same")
+    return seen
+
+
+def judge(first: Outcome, second: Outcome, compare: Compare) -> Repro:
+    """Compare two outcomes of one test under one condition."""
+    outcomes = (first, second)
+    if second.wrote:
+        return Repro(verdict="stopped", outcomes=outcomes)
+    if second.kind == "undecided":
+        return Repro(verdict="undecided", outcomes=outcomes)
+    difference = _first_difference(first, second, compare)
+    if first.kind != second.kind or first.fingerprint != second.fingerprint:
+        return Repro(verdict="flaky", outcomes=outcomes, difference=difference)
+    if difference is not None:
+        return Repro(verdict="differs", outcomes=outcomes, difference=difference)
+    return Repro(verdict="same", outcomes=outcomes)
+
+
+def _hash_seeds(condition: Condition) -> tuple[Condition, Condition]:
+    if condition.interpreter != "fresh" or condition.hash_seed is not None:
+        return condition, condition
+    return replace(condition, hash_seed=1), replace(condition, hash_seed=2)
+
+
+def _first_difference(first: Outcome, second: Outcome, compare: Compare) -> Finding | None:
+    for one, other in zip(first.traces, second.traces, strict=False):
+        finding = compare(one, other)
+        if finding.failed:
+            return finding
+    if len(first.traces) != len(second.traces):
+        return _difference(
+            f"the first run of the test recorded {len(first.traces)} runs, the second {len(second.traces)}",
+            ("recorded runs", len(first.traces), len(second.traces)),
+            "the number of recorded runs",
+        )
+    return _differing_findings(first, second)
+
+
+def _differing_findings(first: Outcome, second: Outcome) -> Finding | None:
+    for one, other in zip(first.findings, second.findings, strict=False):
+        if _essence(one) != _essence(other):
+            amounts = (one.amount, other.amount) if one.amount != other.amount else (_said(one), _said(other))
+            return _difference(
+                f"{one.id or 'a finding'} is not the same in both runs: {_said(one)}; then {_said(other)}",
+                (one.id, *amounts),
+                one.id or "a finding",
+            )
+    if len(first.findings) != len(second.findings):
+        return _difference(
+            f"the first run asked {len(first.findings)} questions, the second {len(second.findings)}",
+            ("questions asked", len(first.findings), len(second.findings)),
+            "the number of questions asked",
+        )
+    return None
+
+
+def _essence(finding: Finding) -> tuple[object, ...]:
+    amount = None if any(word in finding.id for word in MEASURED) else repr(finding.amount)
+    return (finding.id, finding.ok, finding.asked, finding.culprit, finding.step, amount)
+
+
+def _said(finding: Finding) -> str:
+    return headline(finding)[:100]
+
+
+def _difference(text: str, row: tuple[str, object, object], culprit: str) -> Finding:
+    return Finding(
+        ok=False,
+        id="runs.divergence",
+        headline=text,
+        culprit=culprit,
+        table=Table(("what", "run 1", "run 2"), (row,), 0),  # type: ignore[arg-type]
+        next_step="look for what differs between two runs: a clock, an unseeded generator, the order of a set, a file",
+    )
+
+
+def _first(texts: object) -> str:
+    return next((t for t in texts if t), "")  # type: ignore[attr-defined]
