@@ -1,4 +1,4 @@
-"""Baselines: one small readable file for each test, beside it in `baselines/`, that says what its metrics were when they were good.
+"""Baselines: what a test's metrics were when they were good, in one small readable file beside each test, in `baselines/`.
 
 The safe way is the only way: `baseline` makes a value and writes nothing, refusing what came from a cut or sliced run;
 `Pending` keeps it until the test is known to have passed; only then is the one file of that one test replaced.
