@@ -1,0 +1,154 @@
+"""What the losses of a run did, as the questions need it: one `Curve` for each place where backward was called."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_mltd.core.traces import Trace
+
+Floats = NDArray[np.float64]
+Steps = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One loss stream, one value a step: the mean of the step's backwards (accumulation, closures)."""
+
+    name: str
+    step: Steps
+    value: Floats
+
+    @property
+    def finite(self) -> Floats:
+        """The values before the first that is not finite."""
+        bad = np.flatnonzero(~np.isfinite(self.value))
+        return self.value[: bad[0]] if bad.size else self.value
+
+    @property
+    def start(self) -> float:
+        """The level at which the loss began: the median of the first values, at most three of them.
+
+        Three, because a loss may fall by half within five steps, and one batch alone may be an odd one.
+        """
+        return float(np.median(self.finite[:3])) if self.finite.size else math.nan
+
+    @property
+    def late(self) -> float:
+        """The level at which the loss ended: the median of its last twentieth, at least five values."""
+        tail = self.finite[-max(5, self.finite.size // 20) :]
+        return float(np.median(tail)) if tail.size else math.nan
+
+    @property
+    def lowest(self) -> float:
+        """The lowest level it held: the least of the medians of up to a hundred blocks of at least five values."""
+        return float(block_medians(self.finite).min()) if self.finite.size else math.nan
+
+    @property
+    def signed(self) -> bool:
+        """Whether it takes both signs, or is zero at the start: there is no level then to multiply."""
+        v = self.finite
+        return bool(v.size and (float(np.quantile(v, 0.02)) < 0 or self.start <= 0))
+
+
+def curves(trace: Trace) -> tuple[Curve, ...]:
+    """Return the training losses of a run, the longest stream first."""
+    stream, step, value = trace.losses["stream"], trace.losses["step"], trace.losses["value"]
+    found = []
+    for index in np.unique(stream):
+        here = stream == index
+        at, mean = _mean_by_step(step[here], value[here])
+        name = trace.streams[index] if 0 <= index < len(trace.streams) else f"stream {index}"
+        found.append(Curve(name, at, mean))
+    return tuple(sorted(found, key=lambda c: -c.step.size))
+
+
+def block_medians(values: Floats, blocks: int = 100, shortest: int = 5) -> Floats:
+    """Return the medians of up to ``blocks`` equal blocks, each of at least ``shortest`` values."""
+    length = max(shortest, -(-values.size // blocks))
+    whole = values[: values.size // length * length]
+    if not whole.size:
+        return np.array([np.median(values)])
+    return np.asarray(np.median(whole.reshape(-1, length), axis=1), dtype=np.float64)
+
+
+def trailing_median(values: Floats, width: int = 25) -> Floats:
+    """Return at each place the median of the ``width`` values before it (fewer at the start, NaN where there is none)."""
+    before = np.concatenate([np.full(width, np.nan), values[:-1]]) if values.size else values
+    windows = np.lib.stride_tricks.sliding_window_view(before, width)[: values.size] if values.size else before
+    medians = np.full(values.size, np.nan)
+    medians[width:] = np.median(windows[width:], axis=1) if values.size > width else []
+    for i in range(1, min(width, values.size)):
+        medians[i] = np.median(values[:i])
+    return medians
+
+
+def moving_target(trace: Trace) -> str:
+    """Say why the loss of this run may honestly rise or stay flat, or return "".
+
+    A second optimizer that trains against the first (GAN, actor and critic) and a second network that is evaluated in each
+    step but trained by nobody (target network, teacher) both move what the loss is measured against.
+    """
+    owners = trace.steps["optimizer"]
+    busy = [i for i in np.unique(owners) if i >= 0 and (owners == i).sum() >= 0.1 * owners.size]
+    if len(busy) > 1 and len({c.name for c in curves(trace)}) > 1:
+        return f"{len(busy)} optimizers train against {len(trace.streams)} losses"
+    teacher = _teacher(trace)
+    return (
+        f"{teacher!r} is evaluated in each step and trained by no optimizer: the loss may follow it" if teacher else ""
+    )
+
+
+def no_training(trace: Trace) -> str:
+    """Say in one sentence why there is nothing to ask of this run's training, or return ""."""
+    if trace.n_steps or trace.losses["step"].size:
+        return ""
+    off = next((note for note in trace.notes if "MLTD_OFF" in note), "")
+    if off:
+        return off
+    return "nothing was trained while recording: no backward and no optimizer step (is the training inside the block?)"
+
+
+def no_steps(trace: Trace) -> str:
+    """Say in one sentence why questions about optimizer steps cannot be asked, or return ""."""
+    if trace.n_steps:
+        return ""
+    backwards = trace.losses["step"].size
+    return no_training(trace) or (
+        f"backward ran {backwards:,} times, but no optimizer step was seen (weights updated by hand are not watched)"
+    )
+
+
+def too_short(trace: Trace, have: int, need: int, what: str = "steps") -> str:
+    """Say how many steps there were and how many it takes, or return "" when there were enough."""
+    if have >= need:
+        return ""
+    return f"{have:,} of at least {need:,} {what}" + (f"; the run was {trace.ended}" if trace.cut else "")
+
+
+def _mean_by_step(step: Steps, value: Floats) -> tuple[Steps, Floats]:
+    at, index = np.unique(step, return_inverse=True)
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = np.bincount(index, weights=value, minlength=at.size)
+    return at.astype(np.int64), total / np.bincount(index, minlength=max(at.size, 1))[: at.size]
+
+
+def _teacher(trace: Trace) -> str:
+    """Return the root module that runs about once a step, without a parameter in any optimizer, beside one that has."""
+    calls = trace.of("forward")
+    if not trace.n_steps or not calls.any():
+        return ""
+    who, counts = np.unique(trace.calls["who"][calls], return_counts=True)
+    often = {trace.names[w] for w, n in zip(who, counts, strict=True) if w >= 0 and n >= 0.5 * trace.n_steps}
+    trained = {name for name in often if any(_belongs(p.name, name) and p.optimizers for p in trace.parameters)}
+    if not trained:
+        return ""
+    others = sorted(n for n in often - trained if any(_belongs(p.name, n) for p in trace.parameters))
+    return others[0] if others else ""
+
+
+def _belongs(parameter: str, module: str) -> bool:
+    return parameter == module or parameter.startswith(module + ".")

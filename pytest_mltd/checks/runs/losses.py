@@ -1,0 +1,369 @@
+"""Questions about the losses of a recorded run: divergence, spike, plateau."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pytest_mltd.checks.runs.curves import Curve, curves, moving_target, no_training, too_short, trailing_median
+from pytest_mltd.checks.runs.places import counted, listed
+from pytest_mltd.core.asking import asserting, check, sift
+from pytest_mltd.core.findings import Finding, Table, not_asked
+from pytest_mltd.core.rendering import number
+from pytest_mltd.core.traces import Trace, as_trace
+
+
+@check("run", explains=("losses.loss_spike", "losses.plateau"), rank=60)
+def check_loss_divergence(
+    run: Any, *, max_rise: float = 10.0, min_steps: int = 20, allow: Mapping[str, str] | None = None
+) -> Finding:
+    """Ask whether a training loss ended far above the level at which it began.
+
+    Not asked where the loss may honestly rise, because what it is measured against moves (networks that train against each
+    other, target networks), unless it ends beyond a thousand times the limit.
+
+    Args:
+        run: a recording, a run or a trace.
+        max_rise: the highest ratio of the last level (median of the last twentieth) to the first (a guess; an annealed
+            regulariser in tests/faulty raises a healthy loss less than three times).
+        min_steps: the fewest steps that are needed, where the loss stays finite; a guess.
+        allow: reasons by loss stream.
+
+    Raises:
+        TypeError: ``run`` is no recorded run.
+        ValueError: ``max_rise`` is not above 1.
+    """
+    trace = as_trace(run)
+    if not max_rise > 1:
+        raise ValueError(f"max_rise: a ratio above 1 is needed, not {max_rise!r}")
+    if reason := no_training(trace):
+        return not_asked(reason)
+    judged, allowed, reason = _to_judge(trace, allow, min_steps)
+    if not judged:
+        return not_asked(reason)
+    moving = moving_target(trace)
+    limit = max_rise * 1000 if moving else max_rise
+    rises = [(_rise(c), c) for c in judged]
+    worst, curve = max(rises, key=lambda pair: pair[0])
+    if not worst <= limit:
+        return _divergence_finding(curve, worst, max_rise, allowed)
+    if moving:
+        return not_asked(f"losses may honestly rise here: {moving}")
+    return Finding(
+        ok=True,
+        headline=f"losses end at {number(worst)} times their first level or less (max_rise={max_rise:g})",
+        amount=worst,
+        limit=("max_rise", max_rise),
+        looked_at=_looked(judged),
+        allowed=allowed,
+    )
+
+
+@check("run", rank=65)
+def check_loss_spike(
+    run: Any, *, max_rise: float = 3.0, min_steps: int = 30, allow: Mapping[str, str] | None = None
+) -> Finding:
+    """Ask whether a training loss jumped far above everything it had been, and stayed up for some steps.
+
+    A spike rises above ``max_rise`` times both the first level and the median of the 25 steps before, and leaves the five steps
+    after its peak at twice that median or more: the weights were damaged. One hard batch that the net shrugs off is no
+    spike, nor is a new task, a restarted schedule or a harder curriculum that begins no higher than the net began.
+
+    Args:
+        run: a recording, a run or a trace.
+        max_rise: the highest ratio to those levels (llm-foundry takes 2 times the mean, five steps in a row).
+        min_steps: the fewest steps that are needed; a guess.
+        allow: reasons by loss stream.
+
+    Raises:
+        TypeError: ``run`` is no recorded run.
+        ValueError: ``max_rise`` is not above 1.
+    """
+    trace = as_trace(run)
+    if not max_rise > 1:
+        raise ValueError(f"max_rise: a ratio above 1 is needed, not {max_rise!r}")
+    if reason := no_training(trace):
+        return not_asked(reason)
+    judged, allowed, reason = _to_judge(trace, allow, min_steps)
+    if not judged:
+        return not_asked(reason)
+    if moving := moving_target(trace):
+        return not_asked(f"losses may honestly jump here: {moving}")
+    found = [(_spikes(c, max_rise), c) for c in judged]
+    spikes = [(s, c) for (s, _), c in found if s]
+    if spikes:
+        return _spike_finding(*min(spikes, key=lambda pair: pair[0][0].step), max_rise, allowed)
+    highest = max(h for (_, h), _ in found)
+    return Finding(
+        ok=True,
+        headline=f"no step leaves the loss damaged: peaks with an aftermath reach {number(highest)} times the level before "
+        f"(max_rise={max_rise:g})",
+        amount=highest,
+        limit=("max_rise", max_rise),
+        looked_at=_looked(judged),
+        allowed=allowed,
+    )
+
+
+@check("run", rank=70)
+def check_plateau(
+    run: Any, *, min_gain: float = 0.03, min_steps: int = 100, allow: Mapping[str, str] | None = None
+) -> Finding:
+    """Ask whether the net never learned: the loss stays at what a constant answer would give.
+
+    The level of a constant answer is known where torch's own loss functions were used (the entropy of the labels, the spread of
+    the targets). Elsewhere the loss is held against its own start, and only for a net that begins with torch's default
+    weights: a loaded or pretrained one may begin at its floor. A floor that was reached by learning is no plateau.
+
+    Args:
+        run: a recording, a run or a trace.
+        min_gain: the smallest share of that level that must be gained (a guess; healthy programs of tests/faulty gain
+            0.2 or more).
+        min_steps: the fewest steps that are needed, five times as many for a run that was cut (a guess; warm-up and slow
+            beginnings last about that long).
+        allow: reasons by loss stream.
+
+    Raises:
+        TypeError: ``run`` is no recorded run.
+        ValueError: ``min_gain`` is no share.
+    """
+    trace = as_trace(run)
+    if not 0 < min_gain < 1:
+        raise ValueError(f"min_gain: a share between 0 and 1 is needed, not {min_gain!r}")
+    if reason := no_training(trace):
+        return not_asked(reason)
+    judged, allowed, reason = _to_judge(trace, allow, min_steps * (5 if trace.cut else 1))
+    if not judged:
+        return not_asked(reason)
+    if moving := moving_target(trace):
+        return not_asked(f"a flat loss may be a balance here: {moving}")
+    asked = [(c, base) for c in judged if (base := _baseline(trace, c)) is not None]
+    if not asked:
+        return not_asked(
+            "what a constant answer would give is not known for this loss, and the weights did not begin fresh"
+        )
+    gains = [(_gain(c, base.level), c, base) for c, base in asked]
+    gain, curve, base = min(gains, key=lambda entry: entry[0])
+    if gain < min_gain:
+        return _plateau_finding(curve, base, gain, min_gain, allowed)
+    return Finding(
+        ok=True,
+        headline=f"losses came down by {gain:.0%} of {base.words} or more (min_gain={min_gain:g})",
+        amount=gain,
+        limit=("min_gain", min_gain),
+        looked_at=_looked([c for c, _ in asked]),
+        allowed=allowed,
+    )
+
+
+assert_no_loss_divergence = asserting(check_loss_divergence)
+assert_no_loss_spike = asserting(check_loss_spike)
+assert_no_plateau = asserting(check_plateau)
+
+
+def _to_judge(
+    trace: Trace, allow: Mapping[str, str] | None, min_steps: int
+) -> tuple[list[Curve], tuple[tuple[str, str], ...], str]:
+    """Return the curves that can be judged, what was allowed, and why there is none."""
+    everything = curves(trace)
+    kept, allowed = sift(allow, [c.name for c in everything])
+    usable = [c for c in everything if c.name in set(kept) and c.finite.size]
+    if not usable:
+        return [], allowed, "no loss was finite" if everything else "no loss was recorded: backward was never called"
+    plain = [c for c in usable if not c.signed]
+    if not plain:
+        return (
+            [],
+            allowed,
+            f"the loss of {listed([c.name for c in usable])} changes sign: it has no level to compare with",
+        )
+    long = [c for c in plain if c.step.size >= min_steps]
+    return long, allowed, too_short(trace, max(c.step.size for c in plain), min_steps)
+
+
+def _looked(judged: list[Curve]) -> str:
+    return ", ".join(f"{counted(c.step.size, 'value')} of {c.name}" for c in judged[:5])
+
+
+def _rise(curve: Curve) -> float:
+    """Return the last level over the first; before a value that is not finite, the highest of the last three counts."""
+    ended_finite = curve.finite.size == curve.value.size
+    late = curve.late if ended_finite else float(curve.finite[-3:].max())
+    return late / max(curve.start, 1e-300)
+
+
+def _divergence_finding(curve: Curve, rise: float, max_rise: float, allowed: tuple[tuple[str, str], ...]) -> Finding:
+    v = curve.finite
+    over = np.flatnonzero(v > max_rise * curve.start)
+    lasting = over[0] if over.size else v.size - 1
+    below = np.flatnonzero(v <= max_rise * curve.start)
+    if over.size and below.size and below[-1] + 1 < v.size:
+        lasting = below[-1] + 1
+    step = int(curve.step[lasting])
+    end = "" if v.size == curve.value.size else f", and is not finite from step {int(curve.step[v.size])} on"
+    late = curve.late if not end else float(v[-3:].max())
+    shown = np.unique(np.linspace(0, v.size - 1, min(8, v.size)).astype(int))
+    return Finding(
+        ok=False,
+        headline=f"the loss of '{curve.name}' diverges: from {number(curve.start)} at the start to {number(late)}, "
+        f"{number(rise)} times (max_rise={max_rise:g}){end}",
+        culprit=curve.name,
+        amount=rise,
+        limit=("max_rise", max_rise),
+        step=step,
+        table=Table(("step", "loss"), tuple((int(curve.step[i]), float(v[i])) for i in shown), culprit=len(shown) - 1),
+        shows=f"It stays above {max_rise:g} times its first level from step {step} on: the steps lead away from a minimum.",
+        next_step="try a tenth of the learning rate; if it still rises, look at the batch and the gradients just before "
+        f"step {step}",
+        allowed=allowed,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Spike:
+    step: int
+    peak: float
+    before: float
+    lasted: int
+    index: int
+
+
+def _spikes(curve: Curve, max_rise: float) -> tuple[list[_Spike], float]:
+    """Return the spikes, and the highest ratio that any peak with an aftermath reached."""
+    v = curve.finite
+    if v.size < 12:
+        return [], 1.0
+    level = np.fmax(trailing_median(v), curve.start)
+    level[:5] = math.inf
+    ratio = v / level
+    found: list[_Spike] = []
+    highest = 1.0
+    skip = -1
+    for i in np.flatnonzero(ratio > 1.2):
+        if i <= skip:
+            continue
+        until = min(i + 10, v.size)
+        peak = int(i + np.argmax(v[i:until]))
+        before = float(np.median(v[max(0, i - 25) : i]))
+        after = v[peak + 1 : peak + 6]
+        if after.size < 3 or float(np.median(after)) < 2 * before:
+            continue
+        skip = peak + 5
+        highest = max(highest, float(v[peak] / level[i]))
+        if v[peak] > max_rise * level[i]:
+            back = np.flatnonzero(v[peak:] < 1.5 * before)
+            found.append(
+                _Spike(int(curve.step[i]), float(v[peak]), before, int(back[0]) if back.size else v.size - peak, int(i))
+            )
+            break
+    return found, highest
+
+
+def _spike_finding(
+    spikes: list[_Spike], curve: Curve, max_rise: float, allowed: tuple[tuple[str, str], ...]
+) -> Finding:
+    spike = spikes[0]
+    level = max(spike.before, curve.start)
+    v = curve.finite
+    shown = range(max(0, spike.index - 2), min(v.size, spike.index + 6))
+    return Finding(
+        ok=False,
+        headline=f"the loss of '{curve.name}' spikes at step {spike.step}: from {number(spike.before)} to {number(spike.peak)}, "
+        f"{number(spike.peak / level)} times its highest level before (max_rise={max_rise:g})",
+        culprit=curve.name,
+        amount=spike.peak / level,
+        limit=("max_rise", max_rise),
+        step=spike.step,
+        table=Table(
+            ("step", "loss"), tuple((int(curve.step[i]), float(v[i])) for i in shown), culprit=spike.index - shown[0]
+        ),
+        shows=f"It takes {counted(spike.lasted, 'step')} to come back to that level: the step damaged the weights, it was not one "
+        "hard batch only."
+        if spike.index + spike.lasted < v.size - 1
+        else "It does not come back to that level: the step damaged the weights, it was not one hard batch only.",
+        next_step=f"look at the batch and the learning rate of step {max(0, spike.step - 1)} and {spike.step}; clipping the gradient "
+        "norm bounds what one batch can do",
+        allowed=allowed,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Baseline:
+    level: float
+    words: str
+    shows: str
+
+
+def _baseline(trace: Trace, curve: Curve) -> _Baseline | None:
+    """Return the loss that a constant answer would have, if it is known."""
+    facts = [f for f in trace.facts if f.kind == "targets" and f.who in ("", curve.name)]
+    for fact in facts:
+        name = str(fact.details.get("loss", ""))
+        if fact.details.get("reduction", "mean") != "mean":
+            continue
+        if (entropy := fact.details.get("entropy")) is not None and entropy > 0.01:
+            return _Baseline(
+                float(entropy),
+                f"{number(float(entropy), 3)}, the entropy of the labels",
+                "What the label frequencies alone give, without a look at the inputs",
+            )
+        if "mse" in name and (spread := fact.details.get("var")) and spread > 0:
+            return _Baseline(
+                float(spread),
+                f"{number(float(spread), 3)}, the variance of the targets",
+                "What the mean of the targets alone gives",
+            )
+    if facts or not _fresh(trace):
+        return None
+    return _Baseline(curve.start, f"{number(curve.start, 3)}, the first level", "What the untrained weights gave")
+
+
+def _gain(curve: Curve, level: float) -> float:
+    """Return the share of a constant answer's loss that was gained at the best level held."""
+    return 1.0 - min(curve.lowest, curve.late) / level
+
+
+def _fresh(trace: Trace) -> bool:
+    """Whether every linear and convolution weight began with the norm that torch's default initialisation gives it.
+
+    Uniform within 1/sqrt(fan_in): the norm is sqrt(outputs / 3) within a few percent for a few hundred weights.
+    """
+    if any(trace.of("load")) or not trace.updates["step"].size or trace.updates["step"][0] > 1:
+        return False
+    known = 0
+    for i, p in enumerate(trace.parameters):
+        if not p.optimizers or len(p.shape) < 2 or not p.module.startswith(("Linear", "Conv")):
+            continue
+        size, norm = math.prod(p.shape), float(trace.updates["weight"][0, i])
+        if size < 200 or norm < 0:
+            continue
+        expected = math.sqrt(p.shape[0] / 3)
+        if abs(norm / expected - 1) > 2.5 / math.sqrt(size) + 0.02:
+            return False
+        known += 1
+    return known > 0
+
+
+def _plateau_finding(
+    curve: Curve, base: _Baseline, gain: float, min_gain: float, allowed: tuple[tuple[str, str], ...]
+) -> Finding:
+    v = curve.finite
+    shown = np.unique(np.linspace(0, v.size - 1, 6).astype(int))
+    gained = f"within {max(gain, 0):.1%} of" if gain >= 0 else f"{-gain:.0%} above"
+    return Finding(
+        ok=False,
+        headline=f"the loss of '{curve.name}' stays on a plateau for {counted(curve.step.size, 'step')}: it ends at "
+        f"{number(curve.late)}, {gained} {base.words} (min_gain={min_gain:g})",
+        culprit=curve.name,
+        amount=gain,
+        limit=("min_gain", min_gain),
+        step=int(curve.step[0]),
+        table=Table(("step", "loss"), tuple((int(curve.step[i]), float(v[i])) for i in shown), culprit=len(shown) - 1),
+        shows=f"{base.shows}: the net is not learning.",
+        next_step="check that inputs and labels still belong together, then overfit one small batch: it should go to zero",
+        allowed=allowed,
+    )

@@ -1,0 +1,75 @@
+"""How places of a run are named in a message: optimizers, lines of the user's code, numbers of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_mltd.core.traces import Trace
+
+
+def optimizer_label(trace: Trace, index: int) -> str:
+    """Return an optimizer's class, with its number where the run has several: ``Adam``, ``Adam (optimizer 1)``."""
+    name = trace.optimizers[index].name if 0 <= index < len(trace.optimizers) else "optimizer"
+    return f"{name} (optimizer {index})" if len(trace.optimizers) > 1 else name
+
+
+def stepping(trace: Trace) -> list[int]:
+    """Return the indexes of the optimizers that stepped."""
+    owners = trace.steps["optimizer"]
+    return [int(i) for i in np.unique(owners[owners >= 0])]
+
+
+def site_of(trace: Trace, kind: str) -> str:
+    """Return the line from which most calls of a kind were made, "" where none was seen."""
+    sites = trace.calls["site"][trace.of(kind)]
+    sites = sites[sites >= 0]
+    return trace.sites[int(np.bincount(sites).argmax())] if sites.size else ""
+
+
+def at_site(site: str) -> str:
+    """Return `` (train.py:31)`` for a known line, "" for an unknown one."""
+    return f" ({site})" if site else ""
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Return names as a person lists them: ``'a', 'b' and 4 more``."""
+    shown = [f"'{n}'" for n in names[:most]]
+    rest = len(names) - len(shown)
+    if rest:
+        return f"{', '.join(shown)} and {rest} more"
+    return " and ".join(([", ".join(shown[:-1])] if len(shown) > 1 else []) + shown[-1:])
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return ``1 step``, ``2 steps``, ``1,284 steps``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def held_by(trace: Trace, optimizer: int) -> NDArray[np.int64]:
+    """Return the columns of the parameters that an optimizer holds."""
+    return np.array([i for i, p in enumerate(trace.parameters) if optimizer in p.optimizers], dtype=np.int64)
+
+
+def norm_rows(trace: Trace, optimizer: int, most: int = 0) -> NDArray[np.int64]:
+    """Return the rows of ``parameter_norms`` at this optimizer's steps, evenly thinned to ``most`` when that is given."""
+    at = trace.parameter_norms["step"]
+    owners = trace.steps["optimizer"]
+    known = at < owners.size
+    rows = (
+        np.flatnonzero(known & (owners[np.minimum(at, max(owners.size - 1, 0))] == optimizer))
+        if owners.size
+        else at[:0]
+    )
+    if most and rows.size > most:
+        rows = rows[np.linspace(0, rows.size - 1, most).astype(np.int64)]
+    return rows.astype(np.int64)
+
+
+def not_recorded(trace: Trace, what: str, table: str) -> str:
+    """Say that a table is empty because of the level of recording, or return ""."""
+    if trace.level in ("losses", "scalars"):
+        return f"{what} were not recorded (level {trace.level!r})"
+    return f"{what} were not recorded" if getattr(trace, table)["step"].size == 0 else ""

@@ -1,0 +1,392 @@
+"""Questions about what the steps did to the parameters: nothing at all, or too much, or too little."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pytest_mltd.checks.runs.curves import Curve, Floats, curves, moving_target, no_steps, too_short
+from pytest_mltd.checks.runs.places import counted, held_by, listed, norm_rows, not_recorded, optimizer_label, stepping
+from pytest_mltd.core.asking import asserting, check, sift
+from pytest_mltd.core.findings import Finding, Table, not_asked
+from pytest_mltd.core.rendering import number
+from pytest_mltd.core.traces import Parameter, Trace, as_trace
+
+
+@check("run", explains=("losses.plateau", "gradients.vanishing"), rank=15)
+def check_frozen_parameters(run: Any, *, fewest_steps: int = 4, allow: Mapping[str, str] | None = None) -> Finding:
+    """Ask whether parameters that should train never can: no gradient reaches them, or no optimizer holds them.
+
+    Asked of parameters that require a gradient and belong to a module that was used. Frozen on purpose are those with
+    ``requires_grad=False``, those of a network in eval mode or under no_grad that no optimizer holds, and those of modules that
+    were never called. A branch that is left out in some steps is no fault.
+
+    Args:
+        run: a recording, a run or a trace.
+        fewest_steps: steps of an optimizer that are needed; a guess.
+        allow: reasons by parameter.
+
+    Raises:
+        TypeError: ``run`` is no recorded run.
+        ValueError: ``fewest_steps`` is not positive.
+    """
+    trace = as_trace(run)
+    if not fewest_steps > 0:
+        raise ValueError(f"fewest_steps: a number above zero is needed, not {fewest_steps!r}")
+    if reason := no_steps(trace) or not_recorded(trace, "gradients by parameter", "parameter_norms"):
+        return not_asked(reason)
+    if not trace.parameters:
+        return not_asked("the run trained no parameter of a module")
+    if reason := too_short(trace, trace.busiest, fewest_steps):
+        return not_asked(reason)
+    groups = [_left_out(trace), _unreached(trace, fewest_steps), _unmoved(trace)]
+    kept, allowed = sift(allow, [name for group in groups for name in group.names])
+    groups = [group.only(set(kept)) for group in groups]
+    broken = next((group for group in groups if group.names), None)
+    total = sum(p.requires_grad for p in trace.parameters)
+    if broken is None:
+        return Finding(
+            ok=True,
+            headline=f"all of the {counted(total, 'parameter')} in use that should train receive gradients and move",
+            looked_at=f"{counted(len(trace.parameters), 'parameter')} over {counted(trace.n_steps, 'step')}",
+            allowed=allowed,
+        )
+    return _frozen_finding(trace, broken, total, allowed)
+
+
+@check("run", explains=("losses.*", "gradients.explosion", "gradients.nonfinite", "gradients.vanishing"), rank=20)
+def check_update_scale(
+    run: Any,
+    *,
+    max_ratio: float = 0.1,
+    min_ratio: float = 1e-7,
+    min_steps: int = 10,
+    allow: Mapping[str, str] | None = None,
+) -> Finding:
+    """Ask whether steps are out of scale with the weights they change, and the loss shows it.
+
+    The ratio is the norm of what a step adds to the weights of an optimizer (two axes or more) over the norm of those weights.
+    Too large fails only where the loss did not come down; too small only where the loss did not move at all.
+
+    Args:
+        run: a recording, a run or a trace.
+        max_ratio: the highest ratio in the early steps (CS231n calls 1e-3 healthy and 1e-2 high; healthy programs with a
+            loss that does not fall stay under it in tests/faulty).
+        min_ratio: the lowest ratio, median over the run (a guess: ten thousand steps of that size move a weight by 0.1%).
+        min_steps: the fewest steps that are needed; a guess.
+        allow: reasons by optimizer.
+
+    Raises:
+        TypeError: ``run`` is no recorded run.
+        ValueError: a limit is not positive.
+    """
+    trace = as_trace(run)
+    for name, value in (("max_ratio", max_ratio), ("min_ratio", min_ratio), ("min_steps", min_steps)):
+        if not value > 0:
+            raise ValueError(f"{name}: a number above zero is needed, not {value!r}")
+    if reason := no_steps(trace) or not_recorded(trace, "updates", "updates"):
+        return not_asked(reason)
+    if reason := too_short(trace, trace.busiest, min_steps):
+        return not_asked(reason)
+    measured = [m for i in stepping(trace) if (m := _scale(trace, i)) is not None]
+    if not measured:
+        return not_asked("no weight of two axes or more was trained")
+    for scale in measured:
+        if (finding := _too_large(trace, scale, max_ratio) or _too_small(trace, scale, min_ratio)) is not None:
+            return finding
+    largest = max(scale.early for scale in measured)
+    return Finding(
+        ok=True,
+        headline=f"updates are in scale: early steps change the weights by {number(largest)} of their norm or less, or the loss "
+        f"came down (max_ratio={max_ratio:g})",
+        amount=largest,
+        limit=("max_ratio", max_ratio),
+        looked_at=", ".join(f"{counted(s.at.size, 'sampled step')} of {s.label}" for s in measured),
+    )
+
+
+assert_no_frozen_parameters = asserting(check_frozen_parameters)
+assert_no_update_scale = asserting(check_update_scale)
+
+
+# -- frozen parameters
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Parameters that cannot train, and one and the same reason."""
+
+    names: tuple[str, ...]
+    what: str
+    shows: str
+    next_step: str
+
+    def only(self, kept: set[str]) -> _Group:
+        return _Group(tuple(n for n in self.names if n in kept), self.what, self.shows, self.next_step)
+
+
+def _left_out(trace: Trace) -> _Group:
+    """Parameters in no optimizer although gradients are computed for them in train mode."""
+    trained_roots = {_root(trace, p.name) for p in trace.parameters if p.optimizers}
+    names = []
+    unregistered = False
+    if any(p.optimizers for p in trace.parameters):
+        grads = trace.parameter_norms["grad"]
+        for i, p in enumerate(trace.parameters):
+            if p.optimizers or not p.requires_grad or not (grads[:, i] > 0).any():
+                continue
+            if _root(trace, p.name) in trained_roots or not _in_eval_mode(trace, _root(trace, p.name)):
+                names.append(p.name)
+                unregistered |= not p.registered
+    shows = (
+        "Backward computes gradients for them and no step uses them. They are in no module's parameters(): a plain Python list or "
+        "dict hides the layers in it."
+        if unregistered
+        else "Backward computes gradients for them and no step uses them: they stay at their initial values."
+    )
+    remedy = (
+        "hold the layers in nn.ModuleList or nn.ModuleDict, and make the optimizer after that"
+        if unregistered
+        else "give them to the optimizer, made after the last layer is in place; if they are meant to stay, requires_grad_(False)"
+    )
+    return _Group(tuple(names), "in no optimizer: never updated", shows, remedy)
+
+
+def _unreached(trace: Trace, fewest_steps: int) -> _Group:
+    """Parameters in an optimizer, of modules that were called, that never receive a gradient."""
+    names: list[str] = []
+    for optimizer in stepping(trace):
+        columns = held_by(trace, optimizer)
+        rows = norm_rows(trace, optimizer)
+        if rows.size < fewest_steps or not columns.size:
+            continue
+        grad = trace.parameter_norms["grad"][rows][:, columns]
+        arrived = (grad >= 0) | np.isnan(grad)
+        used = trace.parameter_norms["grad_used"][rows][:, columns]
+        arrived |= (used >= 0) | np.isnan(used)
+        if not arrived.any():
+            continue  # no parameter of it ever had one: the order of calls is at fault, which is another question
+        never = ~arrived.any(axis=0) & (grad == -1).any(axis=0)
+        for i in columns[never]:
+            p = trace.parameters[i]
+            if p.requires_grad and p.name not in names and _called(trace, p):
+                names.append(p.name)
+    return _Group(
+        tuple(names),
+        "without a gradient in every step: never trained",
+        "Their modules are called, the optimizer holds them, and no gradient arrives: the path from them to the loss is cut (detach(), "
+        ".data, .item(), numpy, no_grad) or their output is not used.",
+        "follow the output of the first of them to the loss and look for detach(), no_grad, .data, .item() or .numpy()",
+    )
+
+
+def _unmoved(trace: Trace) -> _Group:
+    """Parameters with a gradient and a learning rate whose updates are all exactly zero."""
+    names: list[str] = []
+    at = trace.updates["step"]
+    known = at < trace.n_steps
+    lowest = np.where(known, trace.steps["lr_lowest"][np.minimum(at, max(trace.n_steps - 1, 0))], np.nan)
+    moving = ~(lowest == 0)
+    for i, p in enumerate(trace.parameters):
+        update = trace.updates["update"][:, i]
+        rows = (update >= 0) & moving
+        if not p.optimizers or not p.requires_grad or rows.sum() < 4 or (update[rows] > 0).any():
+            continue
+        if np.median(trace.parameter_norms["grad_used"][:, i]) > 0 and trace.updates["weight"][rows, i].max() > 0:
+            names.append(p.name)
+    return _Group(
+        tuple(names),
+        "with gradients, and yet unchanged by every step",
+        "The optimizer has a gradient and a learning rate for them and they stay bit for bit: updates are lost to rounding, or something "
+        "puts the old values back.",
+        "compare the size of lr × gradient with the spacing of the parameter's dtype, and look for code that writes to them",
+    )
+
+
+def _called(trace: Trace, p: Parameter) -> bool:
+    """Whether the module that owns a parameter was called; True where the recorder did not watch modules."""
+    owner = p.name.rpartition(".")[0]
+    index = next((i for i, m in enumerate(trace.modules) if m.name == owner), None)
+    if index is None or not trace.outputs["step"].size:
+        return index is None and not any(m.name.startswith(owner + ".") for m in trace.modules)
+    return bool((trace.outputs["rows"][:, index] >= 0).any())
+
+
+def _root(trace: Trace, name: str) -> str:
+    """Return the root module that a parameter hangs in: the longest root name that begins its name."""
+    roots = [
+        m.name for m in trace.modules if m.root and (name == m.name or name.startswith((m.name + ".", m.name + "[")))
+    ]
+    return max(roots, key=len, default=name.partition(".")[0].partition("[")[0])
+
+
+def _in_eval_mode(trace: Trace, root: str) -> bool:
+    """Whether the calls of a root module were mostly made in eval mode."""
+    calls = trace.of("forward")
+    names = [i for i, n in enumerate(trace.names) if n == root]
+    mine = calls & np.isin(trace.calls["who"], names)
+    return bool(mine.any() and np.nanmedian(trace.calls["value"][mine]) == 0)
+
+
+def _frozen_finding(trace: Trace, group: _Group, total: int, allowed: tuple[tuple[str, str], ...]) -> Finding:
+    size = sum(math.prod(p.shape) for p in trace.parameters if p.name in group.names)
+    whole = sum(math.prod(p.shape) for p in trace.parameters if p.requires_grad)
+    kind = {p.name: p.module for p in trace.parameters}
+    return Finding(
+        ok=False,
+        headline=f"{counted(len(group.names), 'parameter')} {group.what}: {listed(group.names)} "
+        f"({size:,} of {whole:,} values that should train)",
+        culprit=group.names[0],
+        amount=float(len(group.names)),
+        step=0,
+        table=Table(
+            ("parameter", "module", "values", "optimizer", "gradients"),
+            tuple(
+                (
+                    p.name,
+                    kind[p.name],
+                    math.prod(p.shape),
+                    listed([optimizer_label(trace, i) for i in p.optimizers]).replace("'", "") or "none",
+                    "arrive" if (trace.parameter_norms["grad"][:, i] > 0).any() else "none",
+                )
+                for i, p in enumerate(trace.parameters)
+                if p.name in group.names
+            ),
+            culprit=0,
+        ),
+        shows=group.shows,
+        next_step=group.next_step,
+        allowed=allowed,
+        details={"parameters": list(group.names)},
+    )
+
+
+# -- update scale
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Update over weight norms of one optimizer: at its sampled steps, by parameter."""
+
+    optimizer: int
+    label: str
+    columns: Sequence[int]
+    at: Any
+    ratio: Floats  # sampled steps
+    by_parameter: Floats  # sampled steps × columns
+    curve: Curve | None
+
+    @property
+    def early(self) -> float:
+        """The highest ratio among the first five sampled steps."""
+        return float(np.nanmax(self.ratio[:5])) if np.isfinite(self.ratio[:5]).any() else math.inf
+
+
+def _scale(trace: Trace, optimizer: int) -> _Scale | None:
+    owners = trace.steps["optimizer"]
+    at = trace.updates["step"]
+    rows = np.flatnonzero((at < owners.size) & (owners[np.minimum(at, owners.size - 1)] == optimizer))
+    columns = [i for i in held_by(trace, optimizer) if len(trace.parameters[i].shape) >= 2]
+    if not rows.size or not columns:
+        return None
+    update = trace.updates["update"][np.ix_(rows, columns)].astype(np.float64)
+    weight = trace.updates["weight"][np.ix_(rows, columns)].astype(np.float64)
+    taken = (update >= 0) | np.isnan(update)
+    update, weight = np.where(taken, update, 0.0), np.where(taken, weight, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        total = np.sqrt((update**2).sum(1)) / np.sqrt((weight**2).sum(1))
+        each = update / np.where(weight > 0, weight, np.nan)
+    if not taken.any():
+        return None
+    found = curves(trace)
+    mine = np.flatnonzero((owners == optimizer) & (trace.steps["backwards"] > 0))
+    curve = Curve(found[0].name if found else "", mine, trace.steps["loss"][mine]) if mine.size else None
+    return _Scale(optimizer, optimizer_label(trace, optimizer), columns, at[rows], total, each, curve)
+
+
+def _too_large(trace: Trace, scale: _Scale, max_ratio: float) -> Finding | None:
+    """Return the finding of early steps that overthrow the weights, where the loss suffered."""
+    early = scale.ratio[:5]
+    over = np.flatnonzero(~(early <= max_ratio))
+    if not over.size or scale.curve is None or moving_target(trace) or not _suffered(scale.curve):
+        return None
+    at = int(over[0])
+    step = int(scale.at[at])
+    lr = float(trace.steps["lr"][step]) if step < trace.n_steps else math.nan
+    worst = int(np.nanargmax(np.where(np.isfinite(scale.by_parameter[at]), scale.by_parameter[at], -1)))
+    name = trace.parameters[scale.columns[worst]].name
+    start, late = scale.curve.start, scale.curve.late
+    peak = float(scale.curve.finite.max()) if scale.curve.finite.size else math.nan
+    return Finding(
+        ok=False,
+        headline=f"the learning rate of {scale.label} is too high (lr {number(lr)}): step {step} changes the weights by "
+        f"{number(float(scale.ratio[at]))} of their norm (max_ratio={max_ratio:g}), and the loss does not come down",
+        culprit=scale.label,
+        amount=float(scale.ratio[at]),
+        limit=("max_ratio", max_ratio),
+        step=step,
+        table=_scale_table(trace, scale, at),
+        shows=f"The loss begins at {number(start)}, peaks at {number(peak)} and ends at {number(late)}; '{name}' is changed most. "
+        "Steps this large overthrow the weights, and units can die of them.",
+        next_step=f"try lr={number(lr / 100, 1)} to {number(lr / 10, 1)}: early updates near 0.001 of the weights are usual",
+    )
+
+
+def _suffered(curve: Curve) -> bool:
+    """Whether the loss ended non-finite or little below its start, after it had been pushed above it, or stayed there."""
+    v = curve.finite
+    if v.size < curve.value.size:
+        return True
+    if curve.signed:
+        return False
+    return curve.late > 0.75 * curve.start
+
+
+def _too_small(trace: Trace, scale: _Scale, min_ratio: float) -> Finding | None:
+    """Return the finding of steps that move nothing from the first on, where the loss did not move either."""
+    usable = scale.ratio[np.isfinite(scale.ratio)]
+    if usable.size < 3 or scale.curve is None or scale.curve.signed or moving_target(trace):
+        return None
+    ratio = float(np.median(usable))
+    lr = float(np.nanmax(trace.steps["lr"][trace.steps["optimizer"] == scale.optimizer]))
+    norms = trace.steps["grad_norm_used"][trace.steps["optimizer"] == scale.optimizer]
+    still = scale.curve.lowest > 0.98 * scale.curve.start
+    if not 0 < ratio < min_ratio or not still or not np.nanmedian(norms) > 0:
+        return None
+    reach = ratio * scale.curve.step.size
+    return Finding(
+        ok=False,
+        headline=f"the steps of {scale.label} are too small to learn (lr {number(lr)}): they change the weights by {number(ratio)} of "
+        f"their norm (min_ratio={min_ratio:g}), and the loss stays at {number(scale.curve.late)}",
+        culprit=scale.label,
+        amount=ratio,
+        limit=("min_ratio", min_ratio),
+        step=0,
+        table=_scale_table(trace, scale, 0),
+        shows=f"All {counted(scale.curve.step.size, 'step')} together could move the weights by {number(reach)} of their norm at most.",
+        next_step="raise the learning rate until early updates are near 0.001 of the weights",
+    )
+
+
+def _scale_table(trace: Trace, scale: _Scale, at: int) -> Table:
+    each = scale.by_parameter[at]
+    order = np.argsort(-np.where(np.isfinite(each), each, -1))[:6]
+    weight = trace.updates["weight"]
+    row = int(np.flatnonzero(trace.updates["step"] == scale.at[at])[0])
+    return Table(
+        ("weight", "norm", "update", "ratio"),
+        tuple(
+            (
+                trace.parameters[scale.columns[i]].name,
+                float(weight[row, scale.columns[i]]),
+                float(trace.updates["update"][row, scale.columns[i]]),
+                float(each[i]),
+            )
+            for i in order
+        ),
+        culprit=0,
+    )

@@ -1,0 +1,149 @@
+"""The umbrella over a recorded run: every question that applies, root causes before their symptoms.
+
+::
+
+    with mltd.record() as run:
+        train()
+    print(mltd.diagnose(run))
+    mltd.assert_healthy(run)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import fnmatch
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from pytest_mltd.core.asking import ask_all, discover, info, umbrella
+from pytest_mltd.core.findings import Diagnosis, Finding, diagnose_findings, not_asked, raise_if_failed
+from pytest_mltd.core.traces import Trace, as_trace
+
+_RUNS = "pytest_mltd.checks.runs"
+
+# What the recorded numbers cannot show, because the model has to be run again for it.
+_NEED_A_PROBE = {
+    "model.batch_mixing": "whether one sample's output depends on its neighbours in the batch",
+    "model.causal_leak": "whether an output of a sequence model sees later inputs",
+    "model.eval_noise": "whether the model answers the same twice in eval mode",
+    "model.ignored_inputs": "whether the outputs depend on every input",
+}
+
+
+@umbrella
+def diagnose(
+    run: Any,
+    *,
+    probe: bool = True,
+    allow: Mapping[str, str] | None = None,
+    only: str | Collection[str] | None = None,
+    skip: str | Collection[str] | None = None,
+) -> Diagnosis:
+    """Ask every question that a recorded run can answer.
+
+    Args:
+        run: a recording, a run or a trace.
+        probe: name the questions that need the model to be run again, as not asked; False leaves them out.
+        allow: reasons by ``family.fault`` or ``family.fault:place`` (globs), as in
+            ``{"updates.frozen_parameters:backbone.*": "frozen on purpose"}``.
+        only: ids or patterns of the questions to ask, as in ``("gradients.*", "losses.plateau")``; all by default.
+        skip: ids or patterns of the questions to leave out.
+
+    Returns:
+        The diagnosis: ``.failed`` has the root cause first, ``.not_asked`` says why a question could not be asked.
+
+    Raises:
+        TypeError: ``run`` is no recorded run.
+        ValueError: ``only`` or ``skip`` matches no question; the message names the nearest id.
+    """
+    trace = as_trace(run)
+    checks = discover(_RUNS, "run")
+    ids = [info(c).id for c in checks]
+    wanted = _patterns("only", only, [*ids, *_NEED_A_PROBE]) or ["*"]
+    unwanted = _patterns("skip", skip, [*ids, *_NEED_A_PROBE])
+    findings = ask_all(_chosen(checks, wanted), trace, skip=unwanted, allow=allow)
+    if probe:
+        findings += _not_probed(wanted, unwanted)
+    return diagnose_findings("training run", findings, looked_at=_looked_at(trace), notes=trace.notes)
+
+
+def assert_healthy(
+    run: Any,
+    *,
+    allow: Mapping[str, str] | None = None,
+    only: str | Collection[str] | None = None,
+    skip: str | Collection[str] | None = None,
+) -> None:
+    """Assert what `diagnose` asks.
+
+    Args:
+        run: a recording, a run or a trace.
+        allow: reasons by ``family.fault`` or ``family.fault:place`` (globs).
+        only: ids or patterns of the questions to ask; all by default.
+        skip: ids or patterns of the questions to leave out.
+
+    Raises:
+        CheckFailed: a question failed; root causes come first in the message and in ``.findings``.
+        NotAsked: no question could be asked at all.
+        TypeError: ``run`` is no recorded run.
+        ValueError: ``only`` or ``skip`` matches no question.
+    """
+    __tracebackhide__ = True
+    raise_if_failed(diagnose(run, allow=allow, only=only, skip=skip))
+
+
+def _chosen(checks: Iterable[Callable[..., Finding]], wanted: Iterable[str]) -> list[Callable[..., Finding]]:
+    return [c for c in checks if _matches(info(c).id, wanted)]
+
+
+def _matches(id: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(id, pattern) for pattern in patterns)
+
+
+def _patterns(argument: str, given: str | Collection[str] | None, ids: Collection[str]) -> list[str]:
+    """Return the patterns of one argument, each of which matches an id.
+
+    Raises:
+        ValueError: one does not.
+    """
+    patterns = [given] if isinstance(given, str) else list(given or ())
+    for pattern in patterns:
+        if not _matches_any(pattern, ids):
+            faults = {i.partition(".")[2]: i for i in ids}
+            near = difflib.get_close_matches(str(pattern), [*ids, *faults], n=1, cutoff=0.4)
+            hint = (
+                f"; the nearest is {faults.get(near[0], near[0])!r}"
+                if near
+                else f"; there are {', '.join(sorted(ids))}"
+            )
+            raise ValueError(f"{argument}: no question {pattern!r}{hint}")
+    return patterns
+
+
+def _matches_any(pattern: object, ids: Iterable[str]) -> bool:
+    return isinstance(pattern, str) and any(fnmatch.fnmatchcase(i, pattern) for i in ids)
+
+
+def _not_probed(wanted: Iterable[str], unwanted: Iterable[str]) -> list[Finding]:
+    reason = not_asked("needs the model to be run again on a recorded batch; this version judges recorded numbers only")
+    return [
+        dataclasses.replace(reason, id=id, looked_at=question)
+        for id, question in _NEED_A_PROBE.items()
+        if _matches(id, wanted) and not _matches(id, unwanted)
+    ]
+
+
+def _looked_at(trace: Trace) -> str:
+    """Say in one line what the run was: steps, optimizers, parameters, losses, how it ended, what recording cost."""
+    steps = f"{trace.n_steps:,} {'step' if trace.n_steps == 1 else 'steps'}"
+    makers = ", ".join(o.name for o in trace.optimizers)
+    parts = [
+        f"{steps} of {makers}" if makers else steps,
+        f"{len(trace.parameters):,} parameters" if trace.parameters else "",
+        f"losses of {', '.join(trace.streams[:3])}" if trace.streams else "",
+        f"{trace.val['step'].size:,} validation losses" if trace.val["step"].size else "",
+        trace.ended,
+        f"recorder took {trace.cost:.0%}" if trace.cost is not None else "",
+    ]
+    return "; ".join(p for p in parts if p)
