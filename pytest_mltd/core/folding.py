@@ -110,9 +110,13 @@ def confidence_in(records: Sequence[Evidence], *, further: Iterable[tuple[float,
 
 
 def best_kind(records: Iterable[Evidence]) -> EvidenceKind:
-    """Return the kind with the highest ceiling among the findings that decided; a plain failing test is an observation."""
+    """Return the kind with the highest ceiling among the findings that decided: the failing ones, where a test failed.
+
+    A plain test that failed or passed without a finding is an observation.
+    """
+    records = list(records)
     kinds: list[EvidenceKind] = []
-    for e in records:
+    for e in [e for e in records if _is_red(e)] or records:
         decided = e.failed_findings if e.kind == "failed" else e.findings
         kinds += [f.evidence for f in decided if f.asked] or ["observation"]
     return max(kinds, key=lambda k: CEILING[k], default="observation")

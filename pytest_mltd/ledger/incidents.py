@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,7 +54,9 @@ def open_incident(rootdir: str | Path, name: str) -> Opened:
     found = ledger.verify(path)
     story, complaints = read_story(path.with_suffix(".toml"))
     incident = incident_from(name, ledger.read(path).evidence, story.lowered)
-    return Opened(incident, story, (*map(str, found), *complaints), path)
+    # A report is committed: it says the same whoever's folder it was made in.
+    here = f"{path.parent}{os.sep}"
+    return Opened(incident, story, tuple(str(p).replace(here, "") for p in (*found, *complaints)), path)
 
 
 def incidents_in(rootdir: str | Path) -> tuple[str, ...]:

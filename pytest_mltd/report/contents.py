@@ -6,7 +6,7 @@ Everything is computed from the evidence and from what people wrote; what neithe
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,7 +77,7 @@ def question_changes(incident: Incident) -> tuple[Change, ...]:
         for name, finding in failing.items():
             limit = f"{finding.limit[0]}={finding.limit[1]:g}" if finding.limit else ""
             place = f"{name} at {finding.culprit}" if finding.culprit else name
-            changes.append(Change(hypothesis.id, place, _amount(finding), _amount(passing.get(name)), limit))
+            changes.append(Change(hypothesis.id, place, _amount(finding), _amount_after(finding, passing.get(name)), limit))
     return tuple(changes)
 
 
@@ -277,7 +277,13 @@ def _last_metrics(records: Iterable[Evidence]) -> dict[str, Any]:
     return {k: v for e in records for k, v in e.metrics.items()}
 
 
-def _amount(finding: Finding | None) -> Any:
-    if finding is None:
+def _amount_after(before: Finding, after: Finding | None) -> Any:
+    """Return what the passing question measured, at the place that failed where it measured several."""
+    if after is None:
         return None
+    current = after.details.get("current")
+    return current[before.culprit] if isinstance(current, Mapping) and before.culprit in current else _amount(after)
+
+
+def _amount(finding: Finding) -> Any:
     return finding.amount if finding.amount is not None else "fails" if finding.failed else "passes"
