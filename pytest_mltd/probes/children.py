@@ -12,6 +12,7 @@ import json
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -72,6 +73,25 @@ def in_child(work: Callable[[], Payload], *, still: float = STILL, threads: int 
         return _wait(pid, reader, still)
     finally:
         os.close(reader)
+
+
+def wait_for(process: subprocess.Popen[bytes], still: float) -> str:
+    """Wait for another program to end. Return why it was ended by us, or how it died, or nothing if it left as it should."""
+    last_cpu, since = -1.0, time.monotonic()
+    try:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(0.5)
+                return _death(code) if code < 0 else ""
+            cpu = _cpu(process.pid)
+            if cpu > last_cpu:
+                last_cpu, since = cpu, time.monotonic()
+            if time.monotonic() - since > still:
+                return _hang(True, still)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def is_debugging() -> None:

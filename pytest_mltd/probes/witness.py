@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+from pytest_mltd.recording.sites import shown
+
 WRITING = os.O_WRONLY | os.O_RDWR
 KEPT = 200  # of each kind; a run that opens more files than this is not read to the end anyway
 CLOCK_STEP_NS = 20_000_000  # a file's time may lag the clock by one tick of the kernel, 10 ms at most
@@ -72,7 +74,7 @@ def user_line(frame: FrameType | None, *, within: int = 40) -> str:
     """Return ``file:line`` of the nearest frame of the user's own code, at most so many frames up; "" when there is none."""
     while frame is not None and within:
         if _is_users(frame.f_code.co_filename):
-            return f"{_near(frame.f_code.co_filename)}:{frame.f_lineno}"
+            return shown((frame.f_code.co_filename, frame.f_lineno))
         frame, within = frame.f_back, within - 1
     return ""
 
@@ -84,12 +86,13 @@ class _Rules:
         self.seen, self.before_ns, self.began_ns, self.forbids = seen, before_ns, began_ns, forbids
         self.handlers: dict[str, Callable[[tuple[Any, ...]], None]] = {
             "open": self._opened,
-            "os.rename": lambda args: self._changes(args[1], args[3]),
-            "os.remove": lambda args: self._changes(args[0], args[1]),
-            "os.truncate": lambda args: self._changes(args[0], -1),
+            "os.rename": self._renamed,
+            "os.remove": self._removed,
+            "os.truncate": self._truncated,
         }
 
     def hear(self, event: str, args: tuple[Any, ...]) -> None:
+        __tracebackhide__ = True
         handler = self.handlers.get(event)
         if handler is not None:
             try:
@@ -98,6 +101,7 @@ class _Rules:
                 pass  # the open itself will say what is wrong with the path
 
     def _opened(self, args: tuple[Any, ...]) -> None:
+        __tracebackhide__ = True
         path, _, flags = args
         if isinstance(path, int):
             return
@@ -106,7 +110,21 @@ class _Rules:
         elif len(self.seen.reread) < KEPT:
             self._read(os.fsdecode(path))
 
+    def _renamed(self, args: tuple[Any, ...]) -> None:
+        __tracebackhide__ = True
+        self._changes(args[0], args[2])
+        self._changes(args[1], args[3])
+
+    def _removed(self, args: tuple[Any, ...]) -> None:
+        __tracebackhide__ = True
+        self._changes(args[0], args[1])
+
+    def _truncated(self, args: tuple[Any, ...]) -> None:
+        __tracebackhide__ = True
+        self._changes(args[0], -1)
+
     def _changes(self, path: Any, folder: Any) -> None:
+        __tracebackhide__ = True
         if isinstance(path, int) or (isinstance(folder, int) and folder != -1):
             return
         name = os.path.abspath(os.fsdecode(path))
