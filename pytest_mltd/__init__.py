@@ -118,9 +118,16 @@ else:  # a type checker that saw this would take every misspelt name for Any
             waiting = [] if spec is None else [spec]
             while waiting:
                 spec = waiting.pop(0)
-                yield spec.name, spec.loader.get_source(spec.name) or ""
+                yield spec.name, _text(spec)
                 inside = pkgutil.iter_modules(spec.submodule_search_locations or (), spec.name + ".")
                 waiting += [m.module_finder.find_spec(m.name) for m in inside]
+
+    def _text(spec):
+        try:
+            with open(spec.origin, encoding="utf-8") as file:
+                return file.read()
+        except OSError:  # inside a zip; the other way round would fail under pytest, whose loader has no `get_source`
+            return spec.loader.get_source(spec.name) or ""
 
     def _import(module, name):
         from importlib import import_module
