@@ -103,7 +103,6 @@ INSTALL = (
     [
         "with mltd.record(): pass",
         "mltd.run(lambda: None)",
-        "mltd.seed_everything(0, deterministic='strict')",
         "mltd.assert_reproducible(lambda: None)",
     ],
 )
