@@ -15,7 +15,7 @@ from pytest_mltd.core.findings import Diagnosis, Finding, Table
 TESTS = Path(__file__).parent
 CHECKS = {info(f).id: f for package in ("pytest_mltd.checks", "pytest_mltd.probes") for f in discover(package)}
 ORIGIN = re.compile(
-    r"a guess|CS231n|llm-foundry|AutoTrainer|TheDeepChecker|\b(19|20)\d\d\b|benchmark|measured|by definition|convention",
+    r"a guess|\b(19|20)\d\d\b|benchmark|measured|by definition|convention|CS231n|llm-foundry|AutoTrainer|TheDeepChecker",
     re.IGNORECASE,
 )
 # A number without one of these is a number of nothing.
