@@ -71,7 +71,13 @@ def words(name: str) -> tuple[str, ...]:
     """Return the words of a metric's own name, small letters, split at signs and capitals: "valROC-AUC" → val, roc, auc."""
     own = name.rpartition("/")[2]
     split = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", " ", own)
-    joined = split.lower().replace("m ap", "map").replace("r 2", "r2").replace("cross_entropy", "crossentropy")
+    joined = (
+        split.lower()
+        .replace("m ap", "map")
+        .replace("io u", "iou")
+        .replace("r 2", "r2")
+        .replace("cross_entropy", "crossentropy")
+    )
     return tuple(re.findall(r"[a-z]+[0-9]*", joined.replace("r^2", "r2").replace("r²", "r2")))
 
 
