@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_mltd.checks.runs.curves import no_steps, too_short
-from pytest_mltd.checks.runs.places import at_site, counted, listed, optimizer_label, stepping
+from pytest_mltd.checks.runs.places import at_site, counted, optimizer_label, stepping
 from pytest_mltd.core.asking import asserting, check
 from pytest_mltd.core.findings import Finding, Table, not_asked
 from pytest_mltd.core.rendering import number
@@ -231,7 +231,7 @@ def _left_in_eval(trace: Trace, max_share: float) -> Finding | None:
             max_share,
             step,
             _mode_table(trace, mine, int(off[0])),
-            f"{listed(kinds)} work differently there (dropout is off, batch norm uses its old statistics); after eval() {back}.",
+            f"{_kinds(kinds)} works otherwise there (no dropout, old batch statistics), and after eval() {back}.",
             "call model.train() after each validation, before the next training batch",
         )
     return None
@@ -266,7 +266,7 @@ def _validated_in_train_mode(trace: Trace, max_share: float) -> Finding | None:
             max_share,
             fact.step,
             None,
-            f"{listed(kinds)} were in train mode while the loss was computed without gradients: two passes over the same data differ.",
+            f"{_kinds(kinds)} was in train mode while losses were computed without gradients: two passes over the same data differ.",
             "call model.eval() before validation and model.train() after it",
         )
     return None
@@ -377,6 +377,11 @@ def _finding(
         shows=shows,
         next_step=next_step,
     )
+
+
+def _kinds(kinds: list[str]) -> str:
+    """Return the first kind of layer by name, and that there are others."""
+    return kinds[0] + (f" (with {', '.join(kinds[1:4])})" if len(kinds) > 1 else "")
 
 
 def _at(trace: Trace, kind: str) -> Places:

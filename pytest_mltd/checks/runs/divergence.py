@@ -184,15 +184,19 @@ def _paired(one: Trace, two: Trace, column: str, left: Any, right: Any) -> tuple
 def _names(one: Trace, two: Trace, column: str) -> list[str]:
     if one.digests[column].ndim == 1:
         return [column]
-    names = [m.name for m in one.modules] if column == "output" else [p.name for p in one.parameters]
+    names = _all_names(one, column)
     return [names[i] for i in _columns(one, two, column)[0]]
+
+
+def _all_names(trace: Trace, column: str) -> list[str]:
+    return [m.name for m in trace.modules] if column == "output" else [p.name for p in trace.parameters]
 
 
 def _columns(one: Trace, two: Trace, column: str) -> tuple[list[int], list[int]]:
     """Return the columns of both runs that have the same name."""
-    mine, theirs = ((t.modules if column == "output" else t.parameters) for t in (one, two))
-    places = {item.name: i for i, item in enumerate(theirs)}
-    pairs = [(i, places[item.name]) for i, item in enumerate(mine) if item.name in places]
+    mine, theirs = _all_names(one, column), _all_names(two, column)
+    places = {name: i for i, name in enumerate(theirs)}
+    pairs = [(i, places[name]) for i, name in enumerate(mine) if name in places]
     return [i for i, _ in pairs], [j for _, j in pairs]
 
 

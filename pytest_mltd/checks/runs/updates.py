@@ -118,7 +118,7 @@ assert_no_update_scale = asserting(check_update_scale)
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Parameters that cannot train, and one and the same reason."""
+    """Parameters that cannot train, and one and the same reason; ``what`` has a place for their number."""
 
     names: tuple[str, ...]
     what: str
@@ -153,7 +153,7 @@ def _left_out(trace: Trace) -> _Group:
         if unregistered
         else "give them to the optimizer, made after the last layer is in place; if they are meant to stay, requires_grad_(False)"
     )
-    return _Group(tuple(names), "in no optimizer: never updated", shows, remedy)
+    return _Group(tuple(names), "no optimizer holds {} (never updated)", shows, remedy)
 
 
 def _unreached(trace: Trace, fewest_steps: int) -> _Group:
@@ -177,7 +177,7 @@ def _unreached(trace: Trace, fewest_steps: int) -> _Group:
                 names.append(p.name)
     return _Group(
         tuple(names),
-        "without a gradient in every step: never trained",
+        "no gradient reaches {} in any step (never trained)",
         "Their modules are called, the optimizer holds them, and no gradient arrives: the path from them to the loss is cut (detach(), "
         ".data, .item(), numpy, no_grad) or their output is not used.",
         "follow the output of the first of them to the loss and look for detach(), no_grad, .data, .item() or .numpy()",
@@ -200,7 +200,7 @@ def _unmoved(trace: Trace) -> _Group:
             names.append(p.name)
     return _Group(
         tuple(names),
-        "with gradients, and yet unchanged by every step",
+        "every step leaves {} unchanged, in spite of gradients",
         "The optimizer has a gradient and a learning rate for them and they stay bit for bit: updates are lost to rounding, or something "
         "puts the old values back.",
         "compare the size of lr × gradient with the spacing of the parameter's dtype, and look for code that writes to them",
@@ -217,11 +217,12 @@ def _called(trace: Trace, p: Parameter) -> bool:
 
 
 def _root(trace: Trace, name: str) -> str:
-    """Return the root module that a parameter hangs in: the longest root name that begins its name."""
-    roots = [
-        m.name for m in trace.modules if m.root and (name == m.name or name.startswith((m.name + ".", m.name + "[")))
-    ]
-    return max(roots, key=len, default=name.partition(".")[0].partition("[")[0])
+    """Return the root module that a parameter hangs in. Names begin with the root's only where a run has several."""
+    roots = [m.name for m in trace.modules if m.root]
+    if len(roots) == 1:
+        return roots[0]
+    mine = [r for r in roots if name == r or name.startswith((r + ".", r + "["))]
+    return max(mine, key=len, default=name.partition(".")[0].partition("[")[0])
 
 
 def _in_eval_mode(trace: Trace, root: str) -> bool:
@@ -238,7 +239,7 @@ def _frozen_finding(trace: Trace, group: _Group, total: int, allowed: tuple[tupl
     kind = {p.name: p.module for p in trace.parameters}
     return Finding(
         ok=False,
-        headline=f"{counted(len(group.names), 'parameter')} {group.what}: {listed(group.names)} "
+        headline=f"{group.what.format(counted(len(group.names), 'parameter'))}: {listed(group.names)} "
         f"({size:,} of {whole:,} values that should train)",
         culprit=group.names[0],
         amount=float(len(group.names)),

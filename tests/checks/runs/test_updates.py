@@ -1,0 +1,179 @@
+"""Parameters that never move, and steps out of scale."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pytest_mltd.checks.runs.updates import (
+    assert_no_frozen_parameters,
+    check_frozen_parameters,
+    check_update_scale,
+)
+from pytest_mltd.core.findings import CheckFailed
+from pytest_mltd.core.traces import Trace
+
+
+def change(run, which, **values):
+    run.parameters = tuple(dataclasses.replace(p, **values) if i in which else p for i, p in enumerate(run.parameters))
+    return run
+
+
+# -- frozen parameters
+
+
+def cut_off(made):
+    run = made()
+    run.grad[:, :2] = -1
+    return run
+
+
+def test_parameters_that_no_gradient_reaches_are_found(made):
+    """The first of them is the culprit, all of them are in the table."""
+    finding = check_frozen_parameters(cut_off(made).trace())
+    assert str(finding) == (
+        "updates.frozen_parameters: no gradient reaches 2 parameters in any step (never trained): 'fc1.weight' and 'fc1.bias' "
+        "(272 of 544 values that should train)\n"
+        "\n"
+        "    parameter   module  values  optimizer  gradients\n"
+        "  > fc1.weight  Linear  256     SGD        none\n"
+        "    fc1.bias    Linear  16      SGD        none\n"
+        "\n"
+        "    Their modules are called, the optimizer holds them, and no gradient arrives: the path from them to the loss is cut "
+        "(detach(), .data, .item(), numpy, no_grad) or their output is not used.\n"
+        "    next: follow the output of the first of them to the loss and look for detach(), no_grad, .data, .item() or .numpy()"
+    )
+
+
+def test_parameters_in_no_optimizer_that_receive_gradients_are_found(made):
+    """Layers in a plain list are told from layers that were forgotten."""
+    hidden = check_frozen_parameters(change(made(), (0, 1), optimizers=(), registered=False).trace())
+    forgotten = check_frozen_parameters(change(made(), (0, 1), optimizers=()).trace())
+    assert "no optimizer holds 2 parameters (never updated): 'fc1.weight' and 'fc1.bias'" in hidden.headline
+    assert "plain Python list" in hidden.shows
+    assert "plain Python list" not in forgotten.shows
+
+
+def test_frozen_on_purpose_is_no_fault(made):
+    """requires_grad=False says so."""
+    run = change(cut_off(made), (0, 1), requires_grad=False)
+    assert check_frozen_parameters(run.trace()).ok
+
+
+def test_a_module_that_is_never_called_is_not_asked_about(made):
+    """An unused head has no gradient because it has no output."""
+    run = cut_off(made)
+    rows = np.full((24, 3), 32)
+    rows[:, 1] = -1
+    run.kept["outputs"] = {"step": np.arange(24), "rows": rows}
+    assert check_frozen_parameters(run.trace()).ok
+
+
+def test_a_branch_left_out_in_some_steps_is_no_fault(made):
+    """One gradient is enough to show that the path is there."""
+    run = cut_off(made)
+    run.grad[::7, :2] = 0.1
+    assert check_frozen_parameters(run.trace()).ok
+
+
+def test_a_network_evaluated_in_eval_mode_and_held_by_no_optimizer_is_a_fixed_one(made):
+    """Gradients run through a fixed loss network without training it."""
+    run = change(made(), (0, 1), optimizers=())
+    run.modules = (*run.modules, dataclasses.replace(run.modules[0], name="fc1"))
+    run.kept["names"] = ("fc1",)
+    run.values["forward"] = 0.0
+    assert check_frozen_parameters(run.trace()).ok
+
+
+def test_steps_that_leave_a_parameter_unchanged_are_found(made):
+    """A gradient, a learning rate, and the same bits after each step."""
+    run = made()
+    updates = dict(run.trace().updates)
+    frozen = np.array(updates["update"])
+    frozen[:, 2] = 0
+    run.kept["updates"] = {**updates, "update": frozen}
+    finding = check_frozen_parameters(run.trace())
+    assert finding.culprit == "fc2.weight"
+    assert "every step leaves 1 parameter unchanged, in spite of gradients" in finding.headline
+
+
+def test_a_pattern_allows_a_whole_module(made):
+    """The reason is kept, the other findings stay."""
+    finding = check_frozen_parameters(cut_off(made).trace(), allow={"fc1.*": "frozen on purpose"})
+    assert finding.ok
+    assert finding.allowed == (("fc1.weight", "frozen on purpose"), ("fc1.bias", "frozen on purpose"))
+
+
+def test_the_twin_raises(made):
+    """`assert_no_frozen_parameters` fails for that reason."""
+    with pytest.raises(CheckFailed, match="no gradient reaches 2 parameters"):
+        assert_no_frozen_parameters(cut_off(made).trace())
+
+
+# -- update scale
+
+
+def overthrown(made):
+    run = made()
+    run.lr[:] = 30.0
+    run.loss = np.full(200, 2.4)
+    return run
+
+
+def test_steps_that_overthrow_the_weights_are_found(made):
+    """The learning rate is the culprit, with the ratio of the first step."""
+    finding = check_update_scale(overthrown(made).trace())
+    assert finding.step == 0
+    assert finding.headline == (
+        "the learning rate of SGD is too high (lr 30): step 0 changes the weights by 4.078 of their norm (max_ratio=0.1), and "
+        "the loss does not come down"
+    )
+
+
+def test_large_steps_of_a_net_that_learns_are_fine(made):
+    """A small net may take them."""
+    run = overthrown(made)
+    run.loss = np.linspace(2.4, 0.3, 200)
+    assert check_update_scale(run.trace()).ok
+
+
+def test_steps_that_move_nothing_are_found(made):
+    """A learning rate of 1e-9, and a loss that stays."""
+    run = made()
+    run.lr[:] = 1e-9
+    run.loss = np.full(200, 2.4)
+    finding = check_update_scale(run.trace())
+    assert "the steps of SGD are too small to learn (lr 1e-09)" in finding.headline
+    assert finding.limit == ("min_ratio", 1e-7)
+
+
+def test_a_warm_up_from_zero_is_fine(made):
+    """The first steps move nothing, by design."""
+    run = made()
+    run.lr = np.minimum(np.arange(200) / 40, 1) * 0.1
+    assert check_update_scale(run.trace()).ok
+
+
+@pytest.mark.parametrize("check", [check_frozen_parameters, check_update_scale])
+def test_a_run_without_steps_is_not_a_pass(check):
+    """Weights updated by hand are not watched, and that is said."""
+    finding = check(Trace.from_scalars({"val/loss": [1.0]}))
+    assert not finding.asked
+    by_hand = Trace(losses={"step": np.zeros(40, int), "value": np.ones(40)}, streams=("a.py:1",))
+    assert check(by_hand).headline == (
+        "backward ran 40 times, but no optimizer step was seen (weights updated by hand are not watched)"
+    )
+
+
+def test_a_model_without_parameters_is_not_a_pass(made):
+    """There is nothing that could be frozen."""
+    run = made(parameters=())
+    assert "no parameter" in check_frozen_parameters(run.trace()).headline
+
+
+def test_limits_must_be_positive(made):
+    """The refusal begins with the argument's name."""
+    with pytest.raises(ValueError, match="^max_ratio: "):
+        check_update_scale(made().trace(), max_ratio=-1)
+    with pytest.raises(ValueError, match="^fewest_steps: "):
+        check_frozen_parameters(made().trace(), fewest_steps=0)
