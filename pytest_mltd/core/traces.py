@@ -58,7 +58,7 @@ TABLES: Final[Mapping[str, Mapping[str, tuple[str, str, float]]]] = MappingProxy
                 "<f8",
                 "",
                 np.nan,
-            ),  # mean of the losses that went backward since this optimizer's last step, unscaled
+            ),  # mean of the losses whose gradients the step used, unscaled
             "backwards": ("<i4", "", 0),  # how many those were: above 1 is accumulation
             "lr": ("<f8", "", np.nan),  # highest over the parameter groups
             "lr_lowest": ("<f8", "", np.nan),
@@ -129,7 +129,8 @@ TABLES: Final[Mapping[str, Mapping[str, tuple[str, str, float]]]] = MappingProxy
                 "",
                 np.nan,
             ),  # clip: limit; scheduler: lr after; forward: 1 train, 0 eval mode; batch: rows
-            "digest": ("<u8", "", NO_DIGEST),
+            "digest": ("<u8", "", NO_DIGEST),  # batch: of the root's inputs
+            "grad": ("|i1", "", -1),  # forward and batch: 1 with gradient, 0 under no_grad
         },
         # one row a number logged by hand or tapped from a logger
         "logged": {"step": ("<i8", "", 0), "name": ("<i4", "", 0), "value": ("<f8", "", np.nan)},
@@ -176,6 +177,7 @@ class SeedCall:
     value: str | None
     site: str
     step: int = 0
+    clock: bool = False  # the value was the time of day
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,8 +195,8 @@ class Trace:
     """One recorded run. See `TABLES` for what each column means.
 
     ``ended`` is one of ``completed``, ``cut`` (by `run`), ``full`` (recording stopped at ``steps=``, the program went on),
-    ``raised …``, ``interrupted`` and ``torn`` (the file stops in the middle). ``settings`` are what changes bits (threads,
-    kernels, determinism). ``cost`` is the share of the process's CPU time that the recorder took. ``notes`` are the
+    ``raised …``, ``interrupted``, ``running`` (a look at it before its end) and ``torn`` (the file stops in the middle). ``settings`` are what changes bits (threads,
+    kernels, determinism). ``cost`` is the share of the run's time that was spent inside the recorder. ``notes`` are the
     recorder's own mishaps.
     """
 

@@ -1,0 +1,121 @@
+"""64-bit digests of bytes: tensors, batches, random states, optimizer state.
+
+xxh3_128 where the package xxhash is installed (its low 64 bits), else blake2b; which one is kept in the trace's settings, and
+digests of two algorithms are never compared. They tell runs apart; they are no proof against tampering.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import torch
+
+try:
+    import xxhash
+except ModuleNotFoundError:  # the extra "exact"
+    xxhash = None
+
+_MASK: Final = (1 << 64) - 1
+
+
+def _xxh3(data: Any) -> int:
+    return int(xxhash.xxh3_128_intdigest(data)) & _MASK or 1  # 0 means: not taken
+
+
+def _blake2(data: Any) -> int:
+    import hashlib
+
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") or 1
+
+
+ALGORITHM: Final = "blake2b" if xxhash is None else "xxh3_128"
+of_bytes: Callable[[Any], int] = _blake2 if xxhash is None else _xxh3
+
+
+def of_tensor(tensor: torch.Tensor) -> int:
+    """Return the digest of a tensor's values in logical order (not of its strides, nor of its shape)."""
+    if tensor.layout != torch.strided:
+        return _of_sparse(tensor)
+    if tensor.device.type != "cpu":
+        tensor = tensor.cpu()
+    if not tensor.is_contiguous():
+        tensor = tensor.contiguous()
+    if tensor.is_conj() or tensor.is_neg():
+        tensor = tensor.resolve_conj().resolve_neg()
+    try:
+        return of_bytes(tensor.numpy())
+    except (TypeError, ValueError, RuntimeError):  # bfloat16, float8, no elements with odd strides
+        return of_bytes(tensor.reshape(-1).view(torch.uint8).numpy())
+
+
+def combined(digests: Iterable[int]) -> int:
+    """Return one digest of several in their order."""
+    values = list(digests)
+    return of_bytes(struct.pack(f"<{len(values)}Q", *values))
+
+
+def of_numbers(values: Iterable[float]) -> int:
+    """Return the digest of numbers as float64."""
+    numbers = [float(v) for v in values]
+    return of_bytes(struct.pack(f"<{len(numbers)}d", *numbers))
+
+
+def of_tree(value: Any) -> int:
+    """Return the digest of the tensors, numbers and texts in nested lists, tuples and mappings, in their order."""
+    return combined(_leaves(value, 0))
+
+
+def of_random_states() -> tuple[int, int, int]:
+    """Return the digests of the random states of Python, numpy and torch (its CPU generator); none is changed.
+
+    numpy's is 0 when the program has not imported it (it always has with torch).
+    """
+    return of_python_state(), of_numpy_state(), of_torch_state()
+
+
+def of_python_state() -> int:
+    """Return the digest of Python's random state."""
+    version, internal, gauss = random.getstate()
+    return of_bytes(struct.pack(f"<{len(internal)}I", *internal) + repr((version, gauss)).encode())
+
+
+def of_numpy_state() -> int:
+    """Return the digest of numpy's global random state, 0 where numpy is not loaded."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return 0
+    name, keys, position, has_gauss, gauss = numpy.random.get_state()
+    return of_bytes(keys.tobytes() + repr((name, position, has_gauss, gauss)).encode())
+
+
+def of_torch_state() -> int:
+    """Return the digest of torch's CPU random state."""
+    return of_bytes(torch.default_generator.get_state().numpy())
+
+
+def _leaves(value: Any, depth: int) -> Iterator[int]:
+    if isinstance(value, torch.Tensor):
+        if type(value) in _READABLE:
+            yield of_tensor(value.detach())
+    elif isinstance(value, bool | int | float | str | bytes):
+        yield of_bytes(repr(value).encode())
+    elif depth < 8 and isinstance(value, Mapping):
+        for item in value.values():
+            yield from _leaves(item, depth + 1)
+    elif depth < 8 and isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item, depth + 1)
+
+
+_READABLE: Final = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+
+
+def _of_sparse(tensor: torch.Tensor) -> int:
+    if tensor.layout == torch.sparse_coo:
+        whole = tensor.coalesce()
+        return combined((of_tensor(whole.indices()), of_tensor(whole.values())))
+    return of_tensor(tensor.to_dense())

@@ -1,0 +1,650 @@
+"""One recording as a listener: each event that the hooks tell becomes rows of the trace.
+
+Nothing here may break the program that is watched: an error in one of the parts becomes a note, and that part is off from
+then on.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, BinaryIO, Concatenate, Final, ParamSpec
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+from pytest_mltd.core.traces import CALLS, NO_DIGEST, Fact, SeedCall
+from pytest_mltd.recording import digests, forwards, graph, hooks, lanes, naming, sites
+from pytest_mltd.recording.gradients import Backward, Gradients, Plan, clones, parameters_of, size_of, update_norms
+from pytest_mltd.recording.lanes import Lane, Number
+from pytest_mltd.recording.levels import Level
+from pytest_mltd.recording.spool import Spool
+from pytest_mltd.recording.validation import EVAL, TRAIN, UNSEEN, Validation
+
+P = ParamSpec("P")
+_NAN: Final = float("nan")
+_KIND: Final = {kind: index for index, kind in enumerate(CALLS)}
+_WALKS: Final = 50  # after the first steps the graph is walked at each 50th backward of a stream
+_MOST_BYTES: Final = 64 << 20  # of a leaf whose bytes are compared between walks; a guess
+
+
+def part(name: str) -> Callable[[Callable[Concatenate[Watcher, P], None]], Callable[Concatenate[Watcher, P], None]]:
+    """Make a method one that never raises: an error is noted once, and all methods of that part are off from then on."""
+
+    def decorate(method: Callable[Concatenate[Watcher, P], None]) -> Callable[Concatenate[Watcher, P], None]:
+        @functools.wraps(method)
+        def guarded(self: Watcher, *args: P.args, **kwargs: P.kwargs) -> None:
+            if name in self.off:
+                return
+            start = time.perf_counter()
+            try:
+                method(self, *args, **kwargs)
+            except Exception as error:
+                self.fail(name, error)
+            finally:
+                self.spent += time.perf_counter() - start
+
+        return guarded
+
+    return decorate
+
+
+class Watcher(hooks.Listener):
+    """Turns what it hears into rows, until ``steps`` steps of the busiest optimizer were recorded."""
+
+    def __init__(
+        self, file: BinaryIO, level: Level, steps: int | None, exact: bool, on_full: Callable[[], None]
+    ) -> None:
+        self.level = level
+        self.forwards = level.forwards
+        self.sampling = level.samples  # the hooks read it: whether each module's output is wanted now
+        self.names = naming.Names()
+        self.spool = Spool(file, self.names)
+        self.places = sites.Sites(self.spool.sites)
+        self.lane = Lane()
+        self.gradients = Gradients(self.lane)
+        self.passes = forwards.Forwards(self.names, self.lane)
+        self.validation = Validation(self.spool)
+        self.off: set[str] = set()
+        self.spent = 0.0  # seconds inside of our own code
+        self.step = 0
+        self.thread = threading.get_ident()
+        self._steps = steps
+        self._exact = exact
+        self._on_full = on_full
+        self._mode = UNSEEN
+        self._marks: dict[str, int] | None = None
+        # losses
+        self._stream_at: dict[int, int] = {}
+        self._backwards: list[int] = []  # by stream
+        self._scaled: list[tuple[weakref.ref[Tensor], Number]] = []
+        self._backward: Backward | None = None  # the one that runs
+        # optimizers
+        self._made: list[tuple[weakref.ref[Optimizer], FrameNames]] = []
+        self._candidates: list[weakref.ref[Optimizer]] | None = (
+            None  # those that were there before; None: not looked for
+        )
+        # between two steps
+        self._states: tuple[int, int, int] | None = None
+        self._batches: list[int] = []
+        self._losses: list[Number] = []
+        # parameters that move by hand
+        self._leaves: naming.Identities[tuple[int, int]] = naming.Identities()
+        self._moved: set[int] = set()
+
+    # -- what the hooks tell
+
+    def created(self, optimizer: Optimizer, frame: FrameType) -> None:
+        self._created(optimizer, frame)
+
+    def before_backward(
+        self, tensors: Any, gradients: Any, inputs: Any, create_graph: bool, accumulate: bool, frame: FrameType
+    ) -> None:
+        self._backward = None
+        if not accumulate and not any(graph.is_parameter(t) for t in inputs or ()):
+            return  # the gradient of an input: a penalty, a saliency map; not training
+        self._look_at_optimizers(tensors)
+        self._loss(tensors, gradients, create_graph, accumulate, frame)
+        self._gradients_before()
+        self._take_states()
+
+    def after_backward(self) -> None:
+        if self._backward is not None:
+            self._gradients_after()
+
+    def before_step(self, optimizer: Optimizer, closure: bool, frame: FrameType) -> None:
+        self._step_begins(optimizer, closure, frame)
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        self._step_ends(optimizer)
+        self._write()
+        if self._steps is not None and any(plan.count >= self._steps for plan in self.gradients.plans):
+            self._on_full()
+
+    @part("scaler")
+    def skipped_step(self, optimizer: Optimizer, frame: FrameType) -> None:
+        plan = self.gradients.plan(optimizer)
+        if plan is not None:
+            self._call("skipped_step", self.names.optimizers[plan.index].name, _NAN, frame)
+            self.gradients.after_step(plan)
+            self._between()
+
+    @part("scaler")
+    def scaled(self, scaler: Any, outputs: Any) -> None:
+        scale = scaler._scale
+        number = self.lane.read([scale.detach().clone()])[0] if isinstance(scale, Tensor) else float(scale)
+        self._scaled += [(weakref.ref(t), number) for t in forwards.tensors_in(outputs)]
+        del self._scaled[:-16]
+
+    @part("scaler")
+    def unscaled(self, optimizer: Optimizer, frame: FrameType) -> None:
+        plan = self.gradients.plan(optimizer)
+        if plan is not None:
+            plan.unscaled = True
+            self._call("unscale", self.names.optimizers[plan.index].name, _NAN, frame)
+
+    @part("calls")
+    def called(self, kind: str, who: str, value: float, frame: FrameType) -> None:
+        if kind in ("train", "eval"):
+            self._mode = TRAIN if kind == "train" else EVAL
+            if kind == "train":
+                self.validation.training_again()
+        self._call(kind, who, value, frame)
+
+    @part("validation")
+    def loss(self, name: str, result: Any, frame: FrameType) -> None:
+        if not isinstance(result, Tensor) or not lanes.readable(result):
+            return
+        grad = result.requires_grad
+        if grad and self._mode != EVAL:
+            return
+        with lanes.quiet():
+            value = result.detach() if result.numel() == 1 else result.detach().mean()
+            number = self.lane.read([value.reshape(())])[0]
+        self.validation.loss(self.step, self._stream(self.places.index(frame)), number, self._mode, grad)
+
+    @part("seeds")
+    def seeded(self, what: str, value: Any, frame: FrameType) -> None:
+        site = self.places.index(frame)
+        text = None if value is None else repr(value)[:80]
+        self.spool.seeds.append(
+            SeedCall(what=what, value=text, site=self.places.text(site), step=self.step, clock=_is_clock(value))
+        )
+        self._call("seed", what, _NAN, frame)
+
+    def entered(self, module: torch.nn.Module, args: Any, frame: FrameType) -> None:
+        self._forward(module, args, frame)
+
+    def left(self, module: torch.nn.Module, kwargs: Any, output: Any, above: list[Any], frame: FrameType) -> None:
+        if not above and kwargs:
+            self._keywords(module, kwargs, frame)
+        if self.sampling:
+            self._output(module, output, above, frame)
+
+    # -- the whole run
+
+    def fail(self, name: str, error: Exception) -> None:
+        """Note an error of ours once, and switch its part off."""
+        if name not in self.off:
+            self.off.add(name)
+            self.spool.notes.append(
+                f"the recorder's part {name!r} failed at step {self.step} and is off from there: "
+                f"{type(error).__name__}: {str(error)[:200]}"
+            )
+
+    def log(self, split: str, scalars: dict[str, float]) -> None:
+        """Keep numbers that the program states itself."""
+        for name, value in scalars.items():
+            text = self.spool.text(f"{split}/{name}" if split else name)
+            self.spool.rows["logged"].append((self.step, text, float(value)))
+
+    @part("end")
+    def finish(self) -> None:
+        """Write what waits and what can only be said at the end."""
+        self.validation.training_again()
+        self.validation.end()
+        self.names.refresh()
+        self._facts_at_the_end()
+
+    def flush(self) -> None:
+        """Write all rows, waiting for those still on a device."""
+        self.lane.fetch()
+        self.spool.flush()
+
+    # -- optimizers
+
+    @part("optimizers")
+    def _created(self, optimizer: Optimizer, frame: FrameType) -> None:
+        place = sites.caller_outside(frame)
+        self._made.append((weakref.ref(optimizer), FrameNames(place, optimizer)))
+
+    @part("optimizers")
+    def _look_at_optimizers(self, tensors: Any) -> None:
+        """Take up optimizers made in the block, and those from before whose parameters this loss reaches."""
+        for ref, found in self._made:
+            optimizer = ref()
+            if optimizer is not None and self.gradients.plan(optimizer) is None:
+                self._take_optimizer(optimizer, found)
+        self._made.clear()
+        if self._candidates is None:
+            self._candidates = [weakref.ref(o) for o in naming.living(Optimizer) if self.gradients.plan(o) is None]
+        if self._candidates and sum(self._backwards) <= self.level.early:
+            reached = {id(leaf) for leaf in graph.leaves(tensors)}
+            for ref in list(self._candidates):
+                optimizer = ref()
+                if optimizer is None or any(id(p) in reached for p in parameters_of(optimizer)):
+                    self._candidates.remove(ref)
+                    if optimizer is not None and self.gradients.plan(optimizer) is None:
+                        self._take_optimizer(optimizer, FrameNames(None, optimizer))
+
+    def _take_optimizer(self, optimizer: Optimizer, found: FrameNames) -> Plan:
+        plan = Plan(optimizer, self.names.add_optimizer(optimizer, found.variable))
+        self._take_parameters(optimizer, plan, found)
+        return plan
+
+    def _take_parameters(self, optimizer: Optimizer, plan: Plan, found: FrameNames | None = None) -> None:
+        self.names.find_owners(optimizer)
+        kind = type(optimizer).__name__
+        indexes = []
+        for number, parameter in enumerate(parameters_of(optimizer)):
+            name = found.parameters.get(number, "") if found is not None else ""
+            indexes.append(self.names.add_parameter(parameter, name or f"parameter {number} of {kind}"))
+            self.names.own(indexes[-1], plan.index)
+        self.gradients.take(optimizer, plan, indexes)
+
+    # -- losses and gradients
+
+    @part("losses")
+    def _loss(self, tensors: Any, gradients: Any, create_graph: bool, accumulate: bool, frame: FrameType) -> None:
+        site = self.places.index(frame)
+        stream = self._stream(site)
+        scale = self._scale_of(tensors)
+        value = self._value(tensors, gradients)
+        if not (type(scale) is float and scale == 1.0):
+            value = value / scale if type(value) is type(scale) is float else lanes.Derived(_quotient, (value, scale))
+        self.spool.rows["losses"].append((self.step, stream, value, scale))
+        self.spool.rows["calls"].append((_KIND["backward"], self.step, -1, site, _NAN, NO_DIGEST, -1))
+        self._losses.append(value)
+        if not accumulate:
+            for plan in self.gradients.plans:
+                plan.others.append(value)
+                plan.stream = stream
+        self.validation.backward()
+        count = self._backwards[stream]
+        self._backwards[stream] += 1
+        if count < self.level.early or (count % _WALKS == 0 and self.level.samples):
+            self._walk(tensors)
+        self._backward = Backward(value, stream, scale, create_graph)
+
+    @part("graph")
+    def _walk(self, tensors: Any) -> None:
+        """Find leaves that belong to no known module or optimizer, and those that move without one."""
+        for leaf in graph.leaves(tensors):
+            index = self.names.parameter(leaf)
+            if index is not None and self.names.parameters[index].optimizers:
+                continue
+            if index is None and graph.is_parameter(leaf):
+                index = self.names.add_parameter(leaf)
+            moved = self._has_moved(leaf)
+            if moved and index is None:
+                index = self.names.add_parameter(leaf)
+            if moved and index is not None:
+                self._moved.add(index)
+
+    def _has_moved(self, leaf: Tensor) -> bool:
+        """Whether a leaf is another than at the last walk, by its version or, on the CPU, by its bytes."""
+        small = leaf.device.type == "cpu" and leaf.numel() * leaf.element_size() <= _MOST_BYTES
+        digest = digests.of_tensor(leaf.detach()) if small and lanes.readable(leaf) else 0
+        now = (leaf._version if not leaf.is_inference() else 0, digest)
+        before = self._leaves.get(leaf)
+        self._leaves.put(leaf, now)
+        return before is not None and before != now
+
+    @part("gradients")
+    def _gradients_before(self) -> None:
+        self.gradients.before_backward()
+
+    @part("gradients")
+    def _gradients_after(self) -> None:
+        if self._backward is not None:
+            self.gradients.after_backward(self._backward, self.gradients.plans)
+        if self._digest_due:
+            self._digest_gradients()
+
+    def _stream(self, site: int) -> int:
+        stream = self._stream_at.get(site)
+        if stream is None:
+            stream = self._stream_at[site] = len(self.spool.streams)
+            self.spool.streams.append(self.places.text(site) or "unknown place")
+            self._backwards.append(0)
+        return stream
+
+    def _value(self, tensors: Any, gradients: Any) -> Number:
+        """Return the sum over the tensors of loss times the gradient that backward was given."""
+        total: Number = 0.0
+        for tensor, gradient in zip(tensors, gradients, strict=False):
+            if not isinstance(tensor, Tensor) or not lanes.readable(tensor):
+                return _NAN
+            if tensor.numel() == 1 and tensor.device.type == "cpu" and gradient is not None:
+                total += tensor.item() * gradient.item()
+                continue
+            with lanes.quiet():
+                value = tensor.detach()
+                value = value.sum() if gradient is None else (value * gradient.detach()).sum()
+                number = self.lane.read([value])[0]
+            total = total + number if type(total) is type(number) is float else lanes.Derived(sum, (total, number))
+        return total
+
+    def _scale_of(self, tensors: Any) -> Number:
+        """Return the loss scale that is in these tensors: a scaler's output is recognised, or one made of it assumed."""
+        if not self._scaled:
+            return 1.0
+        scales = [scale for ref, scale in self._scaled if any(ref() is t for t in tensors)]
+        if scales:
+            self._scaled = [pair for pair in self._scaled if not any(pair[0]() is t for t in tensors)]
+            return scales[-1]
+        scale = self._scaled[-1][1]
+        self._scaled.clear()
+        return scale
+
+    # -- steps
+
+    @part("steps")
+    def _step_begins(self, optimizer: Optimizer, closure: bool, frame: FrameType) -> None:
+        plan = self.gradients.plan(optimizer)
+        if plan is None:
+            self._look_at_optimizers(())
+            plan = self.gradients.plan(optimizer)
+        if plan is None:
+            plan = self._take_optimizer(optimizer, FrameNames(None, optimizer))
+        if plan.count == 0:
+            expression = sites.called_as(sites.caller_outside(frame))
+            self.names.call_optimizer(plan.index, expression.removesuffix(".step"))
+        if plan.size != size_of(optimizer) or (self._is_sampled(plan) and self._replaced(optimizer, plan)):
+            self._take_parameters(optimizer, plan)
+        self._call("step", self.names.optimizers[plan.index].name, _NAN, frame)
+        plan.closure = closure
+        if hooks.in_backward() and self._backward is not None:
+            self.gradients.after_backward(self._backward, [plan])
+        if not closure:
+            self.gradients.before_step(plan, self._confirm_due(plan))
+            if self._digest_due:
+                self._digest_used(plan)
+        if self._is_sampled(plan) and "updates" not in self.off:
+            plan.before = None
+            self._copy_weights(plan)
+
+    @part("updates")
+    def _copy_weights(self, plan: Plan) -> None:
+        with lanes.quiet():
+            plan.before = clones([c.parameter for c in plan.cells])
+
+    @part("steps")
+    def _step_ends(self, optimizer: Optimizer) -> None:
+        plan = self.gradients.plan(optimizer)
+        if plan is None:
+            return
+        if plan.closure:
+            self.gradients.before_step(plan, self._confirm_due(plan))
+            if self._digest_due:
+                self._digest_used(plan)
+        if _skipped_inside(optimizer):
+            self._call("skipped_step", self.names.optimizers[plan.index].name, _NAN, None)
+        else:
+            self._step_row(optimizer, plan)
+            if plan.before is not None:
+                self._updates(plan)
+            if self.passes.outputs:
+                self._outputs()
+            if self._digest_due:
+                self._digests(optimizer, plan)
+            plan.count += 1
+            self.step += 1
+        self.gradients.after_step(plan)
+        self._between()
+
+    def _step_row(self, optimizer: Optimizer, plan: Plan) -> None:
+        losses = plan.losses or plan.others
+        rates = [self._number(group["lr"]) for group in optimizer.param_groups if "lr" in group] or [_NAN]
+        highest, lowest = (rates[0], rates[0]) if len(rates) == 1 else (_joint(max, rates), _joint(min, rates))
+        self.spool.rows["steps"].append(
+            (
+                plan.index,
+                plan.stream,
+                _joint(_mean, losses) if len(losses) != 1 else losses[0],
+                len(losses),
+                highest,
+                lowest,
+                _joint(lanes.total, plan.left),
+                _joint(lanes.total, plan.used),
+                plan.nonfinite,
+                plan.scale,
+                plan.stale,
+                self._mode,
+            )
+        )
+        self.spool.rows["parameter_norms"].append((self.step, (plan.indexes, plan.left), (plan.indexes, plan.used)))
+        self.spool.cells += 2 * len(plan.left)
+
+    @part("updates")
+    def _updates(self, plan: Plan) -> None:
+        before, plan.before = plan.before or [], None
+        weights = [c.parameter for c in plan.cells]
+        if len(before) == len(weights) and weights:
+            update, weight = update_norms(before, weights, self.lane)
+            self.spool.rows["updates"].append((self.step, (plan.indexes, update), (plan.indexes, weight)))
+            self.spool.cells += 2 * len(weights)
+
+    @part("outputs")
+    def _outputs(self) -> None:
+        taken, self.passes.outputs = self.passes.outputs, {}
+        indexes = list(taken)
+        columns = [list(column) for column in zip(*(statistics for statistics, _ in taken.values()), strict=True)]
+        rows = [rows for _, rows in taken.values()]
+        self.spool.rows["outputs"].append((self.step, *((indexes, c) for c in columns), (indexes, rows)))
+        self.spool.cells += 6 * len(indexes)
+
+    def _number(self, value: Any) -> Number:
+        return self.lane.read([value.detach().reshape(()).clone()])[0] if isinstance(value, Tensor) else float(value)
+
+    def _is_sampled(self, plan: Plan) -> bool:
+        return self.level.samples and self.level.due(plan.count)
+
+    def _confirm_due(self, plan: Plan) -> bool:
+        return self.level.due(plan.count)
+
+    def _replaced(self, optimizer: Optimizer, plan: Plan) -> bool:
+        now = parameters_of(optimizer)
+        return len(now) != len(plan.cells) or any(p is not c.parameter for p, c in zip(now, plan.cells, strict=True))
+
+    def _between(self) -> None:
+        """Begin anew after a step, and decide what is taken until the next one."""
+        self._states = None
+        self._batches = []
+        self._losses = []
+        self._due = any(self.level.due(plan.count) for plan in self.gradients.plans if plan.count or not self.step)
+        self.passes.outputs = {}
+        self.passes.digests = {}
+        wanted = self.level.samples and self._due
+        if wanted != self.sampling:
+            self.sampling = wanted
+            hooks.sample(wanted)
+
+    _due = True
+
+    @part("writing")
+    def _write(self) -> None:
+        if self._marks is not None:
+            if self.lane.arrived:
+                self.spool.flush(self._marks)
+                self._marks = None
+        elif self.spool.due:
+            if self.lane.waiting:
+                self.lane.fetch()
+                self._marks = self.spool.marks()
+            else:
+                self.spool.flush()
+
+    # -- digests
+
+    @property
+    def _digest_due(self) -> bool:
+        return self._exact or (self.level.digests and self._due and not self.lane.waiting)
+
+    @part("digests")
+    def _take_states(self) -> None:
+        if self._states is None and self._digest_due:
+            self._states = digests.of_random_states()
+
+    @part("digests")
+    def _digest_gradients(self) -> None:
+        for plan in self.gradients.plans:
+            plan.digests = [_grad_digest(c.parameter) for c in plan.cells]
+
+    @part("digests")
+    def _digest_used(self, plan: Plan) -> None:
+        plan.digested = [_grad_digest(c.parameter) for c in plan.cells]
+
+    @part("digests")
+    def _digests(self, optimizer: Optimizer, plan: Plan) -> None:
+        none = [NO_DIGEST] * len(plan.cells)
+        self.spool.rows["digests"].append(
+            (
+                self.step,
+                *(self._states or (NO_DIGEST, NO_DIGEST, NO_DIGEST)),
+                digests.combined(self._batches) if self._batches else NO_DIGEST,
+                digests.of_numbers(self._losses),
+                digests.of_tree([optimizer.state.get(c.parameter) for c in plan.cells]),
+                (plan.indexes, plan.digests or none),
+                (plan.indexes, plan.digested or none),
+                (plan.indexes, [digests.of_tensor(c.parameter.detach()) for c in plan.cells]),
+                (list(self.passes.digests), list(self.passes.digests.values())) if self.passes.digests else None,
+            )
+        )
+        self.spool.cells += 3 * len(plan.cells)
+        plan.digests = plan.digested = None
+
+    # -- forwards
+
+    @part("forwards")
+    def _forward(self, module: torch.nn.Module, args: Any, frame: FrameType) -> None:
+        if not self.passes.is_root(module, frame):
+            return
+        grad = torch.is_grad_enabled()
+        self._mode = TRAIN if module.training else EVAL
+        self._take_states()
+        site = self.places.index(frame)
+        name = self.names.root_name(module)
+        who = self.spool.text(name)
+        if args:
+            self._batch(who, site, args, grad)
+            if grad:
+                self.passes.keep_batch(args, {})
+        self.validation.forward(name, self.places.text(site), self.step, self._mode, grad)
+        self.spool.rows["calls"].append(
+            (_KIND["forward"], self.step, who, site, float(module.training), NO_DIGEST, int(grad))
+        )
+
+    @part("forwards")
+    def _keywords(self, module: torch.nn.Module, kwargs: Any, frame: FrameType) -> None:
+        if self.passes.is_root(module, frame):
+            grad = torch.is_grad_enabled()
+            self._batch(self.spool.text(self.names.root_name(module)), self.places.index(frame), kwargs, grad)
+            if grad:
+                self.passes.keep_batch((), kwargs)
+
+    def _batch(self, who: int, site: int, inputs: Any, grad: bool) -> None:
+        rows, digest = forwards.batch_digest(inputs, device=self._exact or self.level.output_digests)
+        if rows or digest:
+            self._batches.append(digest)
+            self.spool.rows["calls"].append((_KIND["batch"], self.step, who, site, rows, digest, int(grad)))
+
+    @part("outputs")
+    def _output(self, module: torch.nn.Module, output: Any, above: list[Any], frame: FrameType) -> None:
+        self.passes.output(module, output, above, frame, self.level.output_digests)
+
+    # -- calls and facts
+
+    def _call(self, kind: str, who: str, value: float, frame: FrameType | None) -> None:
+        site = self.places.index(frame) if frame is not None else -1
+        self.spool.rows["calls"].append((_KIND[kind], self.step, self.spool.text(who), site, value, NO_DIGEST, -1))
+
+    def _facts_at_the_end(self) -> None:
+        for index in self.gradients.unreached():
+            self._fact("unreached", self.names.parameters[index].name)
+        for index in sorted(self._moved):
+            if not self.names.parameters[index].optimizers:
+                self._fact("manual_update", self.names.parameters[index].name)
+        if self._moved and self.step == 0:
+            self.spool.notes.append(
+                f"{len(self._moved)} parameters moved without an optimizer (updated by hand): 0 steps were recorded"
+            )
+
+    def _fact(self, kind: str, who: str) -> None:
+        self.spool.facts.append(Fact(kind=kind, step=self.step, who=who))
+
+
+class FrameNames:
+    """What the line that made an optimizer calls it and its parameters."""
+
+    def __init__(self, frame: FrameType | None, optimizer: Optimizer) -> None:
+        self.variable = sites.assigned_to(frame)
+        self.parameters: dict[int, str] = dict(enumerate(sites.called_with(frame)))
+        if frame is not None:
+            here = {id(value): name for name, value in list(frame.f_globals.items()) if isinstance(value, Tensor)}
+            for number, parameter in enumerate(parameters_of(optimizer)):
+                if id(parameter) in here:
+                    self.parameters[number] = here[id(parameter)]
+
+
+def _joint(function: Callable[[list[float]], float], values: list[Number]) -> Number:
+    if all(type(v) is float for v in values):
+        return function(values)
+    return lanes.Derived(function, values)
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values) if values and all(map(math.isfinite, values)) else _plain_mean(values)
+
+
+def _plain_mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else _NAN
+
+
+def _quotient(pair: list[float]) -> float:
+    return pair[0] / pair[1]
+
+
+def _skipped_inside(optimizer: Optimizer) -> bool:
+    """Whether a fused optimizer itself left the update out, on the CPU where it can be known without waiting."""
+    found = getattr(optimizer, "found_inf", None)
+    return isinstance(found, Tensor) and found.device.type == "cpu" and bool(found.item())
+
+
+def _grad_digest(parameter: Tensor) -> int:
+    grad = parameter.grad
+    return NO_DIGEST if grad is None else digests.of_tensor(grad.detach())
+
+
+def _is_clock(value: Any) -> bool:
+    """Whether a seed is the time of day, whole or cut to fewer bits (``time.time_ns() % 2**32``).
+
+    A second's leeway for what was read in seconds, two milliseconds for cut nanoseconds: of other seeds above a million, one in
+    a thousand is taken for a clock. Smaller ones never are.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 2**20 < value < 2**63:
+        return False
+    now = time.time()
+    for unit, leeway in ((1, 2), (10**3, 10**3), (10**6, 10**6), (10**9, 2 * 10**6)):
+        there = int(now * unit)
+        if abs(there - value) < 2 * unit:
+            return True
+        if any(value < m and abs((there - int(value) + m // 2) % m - m // 2) < leeway for m in (2**31, 2**32)):
+            return True
+    return False
