@@ -53,10 +53,12 @@ def escape(text: object, limit: int = MAX_TEXT) -> str:
 
 
 def code(text: object, limit: int = 300) -> str:
-    """Return text as a code span, also when it holds backticks; a bar is escaped for the tables it may stand in."""
-    line = clean(" ".join(str(text).split()), limit).replace("|", "\\|")
+    """Return text as a code span, also when it holds backticks."""
+    line = clean(" ".join(str(text).split()), limit)
     if not line:
         return ""
+    if "|" in line:  # it would end a table's cell, and a backslash before it can be escaped itself
+        return f"<code>{escape(line, limit)}</code>"
     fence = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
     pad = " " if line.startswith("`") or line.endswith("`") else ""
     return f"{fence}{pad}{line}{pad}{fence}"
