@@ -16,17 +16,19 @@ class NextRow(nn.Module):
         return self.head(states)
 
 
-def train(steps=120, seed=0):
+def train(steps=200, warmup=20, seed=0):
     torch.manual_seed(seed)
     digits = torch.tensor(load_digits().images, dtype=torch.float32)
     model = NextRow()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (step + 1) / warmup)
     for step in range(steps):
         batch = digits[torch.randint(len(digits), (32,))]
         loss = nn.functional.mse_loss(model(batch[:, :-1]), batch[:, 1:])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        scheduler.step()
         if step % 20 == 0:
             print(f"step {step:3d}  loss {loss.item():.4g}")
     return loss.item()
