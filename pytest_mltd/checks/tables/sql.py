@@ -1,0 +1,215 @@
+"""Tables that stay in DuckDB: the path of Parquet or CSV files, and relations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pytest_mltd.checks.tables.columns import Array, Column, Kind, column_of
+from pytest_mltd.core.extras import need
+
+# What pandas.read_csv takes for missing; a table read by path should not differ from one read by hand.
+_NULLS = ("", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>", "#N/A", "#NA", "-NaN")
+_ENDINGS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".csv.zst": "csv",
+    ".tsv": "csv",
+    ".tsv.gz": "csv",
+}
+
+
+class SqlFrame:
+    """A table read by SQL. ``source`` is what stands after FROM; only what is asked for is ever read."""
+
+    def __init__(self, name: str, source: str, connection: Any, relation: Any = None) -> None:
+        self.name = name
+        self.source = source
+        self._connection = connection
+        self._relation = relation
+        described = relation if relation is not None else connection.sql(f"SELECT * FROM {source}")
+        self.columns: tuple[str, ...] = tuple(described.columns)
+        self.types: dict[str, str] = dict(zip(self.columns, map(str, described.types), strict=True))
+
+    @cached_property
+    def rows(self) -> int:
+        """The number of rows."""
+        return int(self.query("SELECT count(*) AS n FROM {source}")["n"][0])
+
+    @property
+    def is_path(self) -> bool:
+        """Whether any connection can read the source."""
+        return self._relation is None
+
+    def kind(self, column: str) -> Kind:
+        """Return what a column holds."""
+        return _kind(self.types[column])
+
+    def column(self, name: str) -> Column:
+        """Return one column, whole."""
+        return self.fetch((name,))[name]
+
+    def fetch(self, columns: Sequence[str], tail: str = "") -> dict[str, Column]:
+        """Return columns of the rows that a WHERE, ORDER or LIMIT leaves."""
+        wanted = ", ".join(f"{_readable(c, self.types[c])} AS c{i}" for i, c in enumerate(columns))
+        found = self.query(f"SELECT {wanted} FROM {{source}} {tail}")
+        return {c: self._as_column(c, found[f"c{i}"]) for i, c in enumerate(columns)}
+
+    def grouped(self, columns: Sequence[str]) -> tuple[dict[str, Column], Array]:
+        """Return the distinct combinations of some columns' values, none missing, and how many rows have each."""
+        names = ", ".join(canonical(c, self.types[c]) + f" AS {quoted(c)}" for c in columns)
+        present = " AND ".join(f"{quoted(c)} IS NOT NULL" for c in columns)
+        inner = f"(SELECT {names} FROM {{source}})"
+        wanted = ", ".join(f"any_value({_readable(c, self._canonical_type(c))}) AS c{i}" for i, c in enumerate(columns))
+        by = ", ".join(map(quoted, columns))
+        found = self.query(f"SELECT {wanted}, count(*) AS n FROM {inner} WHERE {present} GROUP BY {by}")
+        return {c: self._as_column(c, found[f"c{i}"]) for i, c in enumerate(columns)}, np.asarray(found["n"], np.int64)
+
+    def _canonical_type(self, column: str) -> str:
+        return "VARCHAR" if _kind(self.types[column]) == "text" else self.types[column]
+
+    def query(self, sql: str) -> dict[str, Array]:
+        """Run SQL in which ``{source}`` is this table; no view is left behind."""
+        if self._relation is None:
+            return dict(self._connection.sql(sql.replace("{source}", self.source)).fetchnumpy())
+        return dict(self._relation.query("mltd_source", sql.replace("{source}", "mltd_source")).fetchnumpy())
+
+    def hashed(self, columns: Sequence[str], casts: Sequence[str | None]) -> str:
+        """Return the SQL expression of a row's hash; ``casts`` bring columns to a type that both sides have."""
+        return "hash(" + ", ".join(canonical(c, self.types[c], t) for c, t in zip(columns, casts, strict=True)) + ")"
+
+    def _as_column(self, name: str, values: Array) -> Column:
+        kind = self.kind(name)
+        column = column_of(name, values)
+        if kind == "time":
+            return Column(name, "time", _whole(column).astype("datetime64[us]"), column.missing)
+        if kind == "span":
+            return Column(name, "span", _whole(column).astype("timedelta64[us]"), column.missing)
+        return column
+
+
+def path_frame(name: str, path: Path) -> SqlFrame:
+    """Return the table of a Parquet or CSV file, or of a folder of them.
+
+    Raises:
+        ValueError: there is no such file, or it is of no kind that is read.
+        MissingExtra: DuckDB is not installed.
+    """
+    kind, pattern = _files(name, path)
+    need("duckdb", f"reading {path}")
+    import duckdb
+
+    quoted = "'" + pattern.replace("'", "''") + "'"
+    nulls = ", ".join("'" + n.replace("'", "''") + "'" for n in _NULLS)
+    source = (
+        f"read_parquet({quoted}, union_by_name=true)"
+        if kind == "parquet"
+        else f"read_csv({quoted}, header=true, sample_size=-1, union_by_name=true, nullstr=[{nulls}])"
+    )
+    connection = duckdb.connect(":memory:")
+    try:
+        return SqlFrame(name, source, connection)
+    except duckdb.Error as error:
+        raise ValueError(f"{name}: {path} cannot be read as {kind} ({str(error).splitlines()[0]})") from error
+
+
+def relation_frame(name: str, relation: Any) -> SqlFrame:
+    """Return the table of a DuckDB relation, read on its own connection."""
+    return SqlFrame(name, "mltd_source", None, relation)
+
+
+def canonical(column: str, sql_type: str, cast: str | None = None) -> str:
+    """Return the SQL of a value under which equal values are equal: NaN is null, categories are text."""
+    name = quoted(column)
+    if cast is not None:
+        name = f"CAST({name} AS {cast})"
+    elif _kind(sql_type) == "text" and sql_type != "VARCHAR":
+        name = f"CAST({name} AS VARCHAR)"
+    if (cast or sql_type) in ("DOUBLE", "FLOAT"):
+        return f"CASE WHEN isnan({name}) THEN NULL ELSE {name} END"
+    return name
+
+
+def quoted(column: str) -> str:
+    """Return a column's name as SQL takes it."""
+    return '"' + column.replace('"', '""') + '"'
+
+
+def common_type(left: str, right: str) -> str | None:
+    """Return the type in which two columns can be compared, None when they are of one type already."""
+    if left == right:
+        return None
+    kinds = {_kind(left), _kind(right)}
+    if kinds <= {"number", "flag"}:
+        return "DOUBLE"
+    if kinds == {"time"}:
+        return "TIMESTAMPTZ" if "WITH TIME ZONE" in left + right else "TIMESTAMP"
+    return "VARCHAR"
+
+
+def _files(name: str, path: Path) -> tuple[str, str]:
+    if not path.exists():
+        raise ValueError(f"{name}: there is no file {str(path)!r}")
+    if path.is_file():
+        kind = _ending(path)
+        if kind is None:
+            raise ValueError(f"{name}: {str(path)!r} is neither Parquet nor CSV; known endings: {', '.join(_ENDINGS)}")
+        return kind, _no_glob(str(path))
+    found = {e: k for e, k in _ENDINGS.items() if any(f.name.endswith(e) for f in path.rglob("*") if f.is_file())}
+    endings = [e for e in found if not any(o != e and o.endswith(e) for o in found)]
+    if not endings:
+        raise ValueError(f"{name}: the folder {str(path)!r} holds no Parquet and no CSV file")
+    if len(set(found.values())) > 1 or len(endings) > 1:
+        raise ValueError(f"{name}: the folder {str(path)!r} holds files of several kinds: {', '.join(sorted(endings))}")
+    return found[endings[0]], f"{_no_glob(str(path))}/**/*{endings[0]}"
+
+
+def _no_glob(path: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in path)
+
+
+def _ending(path: Path) -> str | None:
+    return next((kind for ending, kind in _ENDINGS.items() if path.name.lower().endswith(ending)), None)
+
+
+def _kind(sql_type: str) -> Kind:
+    if sql_type == "BOOLEAN":
+        return "flag"
+    if sql_type.startswith(("TIMESTAMP", "DATE")):
+        return "time"
+    if sql_type == "INTERVAL":
+        return "span"
+    if sql_type.endswith("]") or sql_type.startswith(("STRUCT", "MAP", "UNION", "BLOB")):
+        return "nested"
+    integer = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
+    if sql_type in (*integer, "UHUGEINT", "DOUBLE", "FLOAT") or sql_type.startswith("DECIMAL"):
+        return "number"
+    return "text"
+
+
+def _readable(column: str, sql_type: str) -> str:
+    """Return SQL that DuckDB hands over as a plain NumPy type."""
+    name = quoted(column)
+    kind = _kind(sql_type)
+    if kind == "time":
+        return f"epoch_us(CAST({name} AS TIMESTAMP))" if sql_type == "DATE" else f"epoch_us({name})"
+    if kind == "span":
+        return f"CAST(extract('epoch' FROM {name}) * 1000000 AS BIGINT)"
+    if sql_type.startswith("DECIMAL") or sql_type in ("HUGEINT", "UHUGEINT"):
+        return f"CAST({name} AS DOUBLE)"
+    if kind in ("text", "nested") and sql_type != "VARCHAR":
+        return f"CAST({name} AS VARCHAR)"
+    return name
+
+
+def _whole(column: Column) -> Array:
+    """Return the microseconds of a column of instants; a column of nothing but nulls comes as text."""
+    if column.kind == "number":
+        return column.values.astype(np.int64)
+    return np.zeros(len(column), np.int64)
