@@ -5,6 +5,7 @@ No colour here, and no width: the same text goes to a terminal, a log and a CI a
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 10  # a table longer than this is not read at 3 a.m.
 MAX_CELL = 48  # characters; a cell longer than this pushes the numbers off the screen
 MAX_LINE = 400
+MAX_SYMPTOM = 110  # one line of what a root explains
 
 
 def finding_text(finding: Finding) -> str:
@@ -47,17 +49,22 @@ def headline(finding: Finding) -> str:
 
 
 def diagnosis_text(diagnosis: Diagnosis) -> str:
-    """Return the root causes as whole messages, each with the ids it explains, then what was not asked."""
-    blocks: list[str] = []
-    for root in diagnosis.roots:
-        text = finding_text(root)
-        symptoms = diagnosis.symptoms_of(root)
-        if symptoms:
-            text += "\n    it explains: " + "; ".join(clean(headline(s), 160) for s in symptoms[:5])
-            text += f"; {len(symptoms) - 5} more" if len(symptoms) > 5 else ""
-        blocks.append(text)
-    blocks.append(_closing(diagnosis))
-    return "\n\n".join(block for block in blocks if block)
+    """Return the root causes, each with what it explains, then what was not asked. The first is told in full."""
+    roots = diagnosis.roots
+    blocks = [_root_text(diagnosis, root, in_full=root is roots[0]) for root in roots]
+    return "\n\n".join([*blocks, _closing(diagnosis)])
+
+
+def _root_text(diagnosis: Diagnosis, root: Finding, *, in_full: bool) -> str:
+    # With its table each further root would push the first off the screen; `.roots` has them whole.
+    lines = [finding_text(root if in_full else dataclasses.replace(root, table=None))]
+    symptoms = diagnosis.symptoms_of(root)
+    if symptoms:
+        lines.append("    it explains:")
+        lines += [f"      {clean(headline(s), MAX_SYMPTOM)}" for s in symptoms[:3]]
+    if len(symptoms) > 3:
+        lines.append(f"      and {', '.join(s.id for s in symptoms[3:])}")
+    return "\n".join(lines)
 
 
 def _closing(diagnosis: Diagnosis) -> str:

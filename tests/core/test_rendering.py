@@ -86,7 +86,8 @@ class TestDiagnosisText:
             str(diagnosis)
             == """\
 gradients.nonfinite: NaN
-    it explains: losses.loss_spike: loss 8.1
+    it explains:
+      losses.loss_spike: loss 8.1
 
 2 of 3 questions failed
 looked at: 20 steps
@@ -94,6 +95,24 @@ looked at: 20 steps
 not asked: losses.p, losses.q (20 of at least 500 steps)
 note: cut"""
         )
+
+    def test_many_symptoms_are_named_and_few_are_told(self):
+        """Three lines, then the ids alone."""
+        root = Finding(ok=False, id="gradients.nonfinite", headline="NaN", rank=1, explains=("losses.*",))
+        symptoms = [Finding(ok=False, id=f"losses.s{i}", headline="x" * 500) for i in range(5)]
+        lines = str(diagnose_findings("run", [root, *symptoms])).splitlines()
+        assert [line[:17] for line in lines[1:5]] == ["    it explains:", *(f"      losses.s{i}:" for i in range(3))]
+        assert lines[5] == "      and losses.s3, losses.s4"
+        assert max(map(len, lines)) <= 120
+
+    def test_only_the_first_root_is_told_with_its_table(self):
+        """A second root keeps its sentence and its next step; the first stays on the screen."""
+        other = Finding(
+            ok=False, id="z.z", headline="z", table=Table(("z",), (("zz",),)), shows="Zs.", next_step="do z", rank=90
+        )
+        text = str(diagnose_findings("splits", [LEAK, other]))
+        assert "> days" in text
+        assert text.count("z.z: z\n    Zs.\n    next: do z") == 1
 
     def test_health_says_how_much_was_asked(self):
         """A pass names its number of questions."""
