@@ -77,7 +77,7 @@ def _closing(diagnosis: Diagnosis) -> str:
             f"{diagnosis.about} healthy: {asked} {'question' if asked == 1 else 'questions'} asked, none failed"
         )
     else:
-        lines.append(f"{diagnosis.about}: nothing could be asked")
+        lines.append("nothing could be asked")
     if diagnosis.looked_at:
         lines.append(f"looked at: {clean(diagnosis.looked_at, MAX_LINE)}")
     shown = {id(root) for root in diagnosis.roots}  # these said what they allow themselves
