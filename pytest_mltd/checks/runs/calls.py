@@ -75,29 +75,33 @@ assert_no_misordered_calls = asserting(check_misordered_calls)
 
 
 def _cleared_before_step(trace: Trace, max_share: float) -> Finding | None:
-    """Gradients are there after backward and gone when the step comes."""
+    """Backward ran, zero_grad came after it, and the step found no gradient."""
+    between = _between(_at(trace, "zero_grad"), _at(trace, "backward"), _at(trace, "step"))
+    if not between.any():
+        return None
     for optimizer in stepping(trace):
         mine = np.flatnonzero(trace.steps["optimizer"] == optimizer)
-        there = trace.steps["grad_norm"][mine] > 0
         gone = ~(trace.steps["grad_norm_used"][mine] > 0) & ~(trace.steps["nonfinite"][mine] > 0)
-        lost = there & gone
+        lost = (trace.steps["backwards"][mine] > 0) & gone
         if lost.sum() < 3 or lost.mean() <= max_share:
-            continue
-        between = _between(_at(trace, "zero_grad"), _at(trace, "backward"), _at(trace, "step"))
-        if not between.any():
             continue
         site = _site(trace, _at(trace, "zero_grad")[between])
         return _finding(
             "zero_grad",
-            f"zero_grad runs between backward and step in {counted(int(lost.sum()), 'step')} of {mine.size:,}{at_site(site)}: "
+            f"zero_grad runs between backward and step in {int(lost.sum()):,} of {counted(mine.size, 'step')}{at_site(site)}: "
             f"{optimizer_label(trace, optimizer)} steps without a gradient",
             float(lost.mean()),
             max_share,
             int(mine[np.flatnonzero(lost)[0]]),
             Table(
-                ("step", "norm after backward", "norm used"),
+                ("step", "loss", "backwards before it", "gradient norm used"),
                 tuple(
-                    (int(i), float(trace.steps["grad_norm"][i]), float(np.nan_to_num(trace.steps["grad_norm_used"][i])))
+                    (
+                        int(i),
+                        float(trace.steps["loss"][i]),
+                        int(trace.steps["backwards"][i]),
+                        float(np.nan_to_num(trace.steps["grad_norm_used"][i])),
+                    )
                     for i in mine[:4]
                 ),
                 0,
@@ -250,26 +254,45 @@ def _mode_table(trace: Trace, mine: Places, at: int) -> Table:
 
 
 def _validated_in_train_mode(trace: Trace, max_share: float) -> Finding | None:
-    """Validation losses computed without gradients while dropout or batch norm were in train mode."""
+    """Validation losses computed without gradients while dropout or batch norm were in train mode.
+
+    A validation loss without a forward in eval mode anywhere in the run was computed in train mode. Metrics of the training batch's
+    own output are no validation: they need no forward besides the one that backward belongs to.
+    """
     kinds = sorted({m.kind for m in trace.modules if m.kind.startswith(_MODAL)})
-    for fact in trace.facts:
-        if fact.kind != "validation" or not kinds:
-            continue
-        noisy, quiet = int(fact.details.get("train_mode", 0)), int(fact.details.get("eval_mode", 0))
-        if noisy < 2 or quiet or noisy / (noisy + quiet) <= max_share:
-            continue
-        return _finding(
-            "validation",
-            f"validation runs in train mode, in {noisy:,} of {counted(noisy + quiet, 'loss', 'losses')}{at_site(fact.who)}: "
-            "model.eval() is missing, so dropout or batch norm stay active during evaluation",
-            noisy / (noisy + quiet),
-            max_share,
-            fact.step,
-            None,
-            f"{_kinds(kinds)} was in train mode while losses were computed without gradients: two passes over the same data differ.",
-            "call model.eval() before validation and model.train() after it",
-        )
-    return None
+    at = np.unique(trace.val["step"])
+    forward, modes = _at(trace, "forward"), trace.calls["value"][trace.of("forward")]
+    if not kinds or at.size < 2 or at.size > 0.34 * trace.n_steps or not (modes == 1).any() or (modes == 0).any():
+        return None
+    length = trace.n_steps + 2
+    extra = np.bincount(np.minimum(trace.calls["step"][forward], length), minlength=length + 1) > np.bincount(
+        np.minimum(trace.losses["step"], length), minlength=length + 1
+    )
+    noisy = at[extra[np.minimum(at, length)]]
+    share = noisy.size / at.size
+    if noisy.size < 2 or share <= max(max_share, 0.5):
+        return None
+    stream = int(trace.val["stream"][-1])
+    where = trace.streams[stream] if 0 <= stream < len(trace.streams) else ""
+    shown = np.isin(trace.val["step"], noisy)
+    return _finding(
+        "validation",
+        f"validation runs in train mode, each of {counted(noisy.size, 'time')}{at_site(where)}: model.eval() is missing, so "
+        "dropout or batch norm stay active during evaluation",
+        share,
+        max_share,
+        int(noisy[0]),
+        Table(
+            ("step", "validation loss", "mode"),
+            tuple(
+                (int(s), float(v), "train")
+                for s, v in zip(trace.val["step"][shown][:4], trace.val["value"][shown][:4], strict=True)
+            ),
+            0,
+        ),
+        f"{_kinds(kinds)} was in train mode while losses were computed without gradients: two passes over the same data differ.",
+        "call model.eval() before validation and model.train() after it",
+    )
 
 
 def _scheduler_first(trace: Trace, max_share: float) -> Finding | None:
@@ -353,8 +376,8 @@ def _still_high(trace: Trace, mine: Places, until: int) -> bool:
 
 
 _RULES = (
-    _cleared_before_step,
     _step_before_backward,
+    _cleared_before_step,
     _left_in_eval,
     _clip_before_unscale,
     _clip_misplaced,

@@ -70,8 +70,8 @@ def check_loss_spike(
     """Ask whether a training loss jumped far above everything it had been, and stayed up for some steps.
 
     A spike rises above ``max_rise`` times both the first level and the median of the 25 steps before, and leaves the five steps
-    after its peak at twice that median or more: the weights were damaged. One hard batch that the net shrugs off is no
-    spike, nor is a new task, a restarted schedule or a harder curriculum that begins no higher than the net began.
+    after its peak at twice that median, and half the first level, or more: the weights were damaged. One hard batch that the net
+    shrugs off is no spike, nor is a new task, a restarted schedule or a curriculum that begins no higher than the net began.
 
     Args:
         run: a recording, a run or a trace.
@@ -250,7 +250,7 @@ def _spikes(curve: Curve, max_rise: float) -> tuple[list[_Spike], float]:
         peak = int(i + np.argmax(v[i:until]))
         before = float(np.median(v[max(0, i - 25) : i]))
         after = v[peak + 1 : peak + 6]
-        if after.size < 3 or float(np.median(after)) < 2 * before:
+        if after.size < 3 or float(np.median(after)) < max(2 * before, 0.5 * curve.start):
             continue
         skip = peak + 5
         highest = max(highest, float(v[peak] / level[i]))
@@ -330,7 +330,7 @@ def _gain(curve: Curve, level: float) -> float:
 def _fresh(trace: Trace) -> bool:
     """Whether every linear and convolution weight began with the norm that torch's default initialisation gives it.
 
-    Uniform within 1/sqrt(fan_in): the norm is sqrt(outputs / 3) within a few percent for a few hundred weights.
+    Uniform within 1/sqrt(fan_in): the norm is sqrt(outputs / 3), with a relative standard deviation of 0.45/sqrt(weights).
     """
     if any(trace.of("load")) or not trace.updates["step"].size or trace.updates["step"][0] > 1:
         return False
@@ -339,13 +339,13 @@ def _fresh(trace: Trace) -> bool:
         if not p.optimizers or len(p.shape) < 2 or not p.module.startswith(("Linear", "Conv")):
             continue
         size, norm = math.prod(p.shape), float(trace.updates["weight"][0, i])
-        if size < 200 or norm < 0:
+        if size < 32 or norm < 0:
             continue
         expected = math.sqrt(p.shape[0] / 3)
-        if abs(norm / expected - 1) > 2.5 / math.sqrt(size) + 0.02:
+        if abs(norm / expected - 1) > 1.4 / math.sqrt(size) + 0.005:  # three standard deviations of such a norm
             return False
-        known += 1
-    return known > 0
+        known += size
+    return known >= 150
 
 
 def _plateau_finding(

@@ -196,7 +196,14 @@ def _unmoved(trace: Trace) -> _Group:
         rows = (update >= 0) & moving
         if not p.optimizers or not p.requires_grad or rows.sum() < 4 or (update[rows] > 0).any():
             continue
-        if np.median(trace.parameter_norms["grad_used"][:, i]) > 0 and trace.updates["weight"][rows, i].max() > 0:
+        grad, weight = (
+            float(np.median(trace.parameter_norms["grad_used"][:, i])),
+            float(trace.updates["weight"][rows, i].max()),
+        )
+        lr = float(np.nanmedian(trace.steps["lr"]))
+        if (
+            grad > 0 and lr * grad > 1e-6 * weight > 0
+        ):  # below that, float32 rounds the update away: the rate is the cause
             names.append(p.name)
     return _Group(
         tuple(names),
@@ -332,19 +339,31 @@ def _too_large(trace: Trace, scale: _Scale, max_ratio: float) -> Finding | None:
         step=step,
         table=_scale_table(trace, scale, at),
         shows=f"The loss begins at {number(start)}, peaks at {number(peak)} and ends at {number(late)}; '{name}' is changed most. "
-        "Steps this large overthrow the weights, and units can die of them.",
+        f"Steps this large overthrow the weights, and units can die of them.{_grad_words(trace, scale, at)}",
         next_step=f"try lr={number(lr / 100, 1)} to {number(lr / 10, 1)}: early updates near 0.001 of the weights are usual",
     )
 
 
+def _grad_words(trace: Trace, scale: _Scale, at: int) -> str:
+    """Say that the gradient itself is out of scale, where it is: then clipping is as good a remedy as a lower rate."""
+    step = int(scale.at[at])
+    row = int(np.flatnonzero(trace.updates["step"] == step)[0])
+    weight = float(np.sqrt((np.fmax(trace.updates["weight"][row, scale.columns], 0).astype(np.float64) ** 2).sum()))
+    norm = float(trace.steps["grad_norm_used"][step]) if step < trace.n_steps else math.nan
+    if not norm > 10 * weight > 0:
+        return ""
+    return f" The gradient norm is {number(norm / weight)} times that of the weights: exploding gradients; clipping bounds them too."
+
+
 def _suffered(curve: Curve) -> bool:
-    """Whether the loss ended non-finite or little below its start, after it had been pushed above it, or stayed there."""
+    """Whether the loss ended non-finite or little below its start, or was pushed far above it."""
     v = curve.finite
     if v.size < curve.value.size:
         return True
-    if curve.signed:
+    if curve.signed or v.size < 5:
         return False
-    return curve.late > 0.75 * curve.start
+    pushed = float(np.sort(v)[-3]) > 10 * curve.start  # three values: one odd batch is none of the steps' doing
+    return pushed or curve.late > 0.75 * curve.start
 
 
 def _too_small(trace: Trace, scale: _Scale, min_ratio: float) -> Finding | None:
@@ -356,7 +375,7 @@ def _too_small(trace: Trace, scale: _Scale, min_ratio: float) -> Finding | None:
     lr = float(np.nanmax(trace.steps["lr"][trace.steps["optimizer"] == scale.optimizer]))
     norms = trace.steps["grad_norm_used"][trace.steps["optimizer"] == scale.optimizer]
     still = scale.curve.lowest > 0.98 * scale.curve.start
-    if not 0 < ratio < min_ratio or not still or not np.nanmedian(norms) > 0:
+    if not ratio < min_ratio or not still or not np.nanmedian(norms) > 0 or not lr > 0:
         return None
     reach = ratio * scale.curve.step.size
     return Finding(
