@@ -123,11 +123,11 @@ def best_kind(records: Iterable[Evidence]) -> EvidenceKind:
 
 
 def witnesses(evidence: Iterable[Evidence], *, besides: str) -> dict[str, str]:
-    """Return the states at which a hypothesis other than ``besides`` was seen failing, each with that one's name."""
+    """Return the states, and digests of code, at which a hypothesis other than ``besides`` was seen failing, with its name."""
     found: dict[str, str] = {}
     for e in evidence:
-        if e.hypothesis != besides and e.state and not e.fault and _is_red(e):
-            found.setdefault(e.state, e.hypothesis)
+        if e.hypothesis != besides and not e.fault and _is_red(e):
+            found |= {key: e.hypothesis for key in (e.state, e.code) if key and key not in found}
     return found
 
 
@@ -187,8 +187,9 @@ def _unjudged(records: Sequence[Evidence]) -> Fold:
 
 def _green_only(by_state: Mapping[str, list[Evidence]], witnesses: Mapping[str, str], notes: tuple[str, ...]) -> Fold:
     for state, group in by_state.items():
-        if state in witnesses:
-            why = f"passed on the broken code ({state_name(group[0])}), where {witnesses[state]} was seen failing"
+        witness = witnesses.get(state) or next((witnesses[e.code] for e in group if e.code in witnesses), "")
+        if witness:
+            why = f"passed on the broken code ({state_name(group[0])}), where {witness} was seen failing"
             return Fold("refuted", why, notes, tuple(group))
     seen = ", ".join(dict.fromkeys(state_name(group[0]) for group in by_state.values()))
     why = f"it only ever passed (on {seen}), and nothing of this incident was seen failing there"
@@ -231,6 +232,9 @@ def _green_now(
     lost: list[tuple[float, str]] = []
     last_bad = max(i for i, s in enumerate(states) if verdicts[s] != "green")
     greens = [e for s in states[last_bad + 1 :] for e in by_state[s]]
+    same = {(e.code, e.condition) for e in reds if e.code} & {(e.code, e.condition) for e in greens}
+    if same and not _is_about_nondeterminism(reds[-1]):
+        return Fold("undecided", _why_mixed([e for e in (*reds, *greens) if (e.code, e.condition) in same]), notes)
     flaky = [e for s in states if verdicts[s] == "mixed" for e in by_state[s]]
     if flaky:
         luck, said = _luck(flaky, greens)
@@ -278,15 +282,20 @@ def _notes(records: Sequence[Evidence], judged: Sequence[Evidence], last_state: 
 
 
 def _why_mixed(group: Sequence[Evidence]) -> str:
-    where = state_name(group[0])
     if any(not e.agreed for e in group):
-        return f"flaky on {where}: its runs differed under one seed"
+        return f"flaky on {state_name(group[0])}: its runs differed under one seed"
     if not group[0].state:
         return "red and green, and neither commit nor code was recorded: nothing tells what changed"
-    changed = _environment_changes(
-        next(e for e in group if _is_red(e)), next(e for e in reversed(group) if not _is_red(e))
-    )
-    cause = f"the environment differed ({changed})" if changed else "flaky, or something that git does not see changed"
+    red = next(e for e in group if _is_red(e))
+    green = next(e for e in reversed(group) if not _is_red(e))
+    where = " and ".join(dict.fromkeys([state_name(red), state_name(green)]))
+    changed = _environment_changes(red, green)
+    if _test_changed([red], [green]):
+        cause = "the test's own text changed"
+    elif changed:
+        cause = f"the environment differed ({changed})"
+    else:
+        cause = "flaky, or something that git does not see changed"
     return f"red and green on the same code ({where}) under the same condition: {cause}"
 
 

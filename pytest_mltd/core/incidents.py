@@ -20,7 +20,7 @@ from pytest_mltd.core.trials import Condition, Outcome, OutcomeKind
 
 MAX_TEXT = 20_000  # characters of a failure's text that are kept; a record is read by people and kept in git
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-TEXTS = "claim family fingerprint reason text fault test_digest commit committed branch tree time".split()
+TEXTS = "claim family fingerprint reason text fault test_digest commit committed branch tree code time".split()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,8 @@ class Evidence:
     planted on purpose (such a record proves the monitor and says nothing about the incident). ``runs`` is how often the
     test ran for this record and ``agreed`` whether those runs were the same bit for bit. ``test_digest`` is of the
     test's own source. ``commit`` with ``tree`` (a digest of what differs from it, or of the code where there is no git) is
-    the state of the code, ``committed`` the commit's time. Times are UTC, ISO 8601.
+    the state of the code, ``committed`` the commit's time; ``code`` is a digest of the files themselves, the same in two
+    commits between which no code changed. Times are UTC, ISO 8601.
     """
 
     incident: str
@@ -58,6 +59,7 @@ class Evidence:
     branch: str = ""
     dirty: bool = False
     tree: str = ""
+    code: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
     time: str = ""
 

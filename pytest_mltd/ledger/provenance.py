@@ -35,6 +35,7 @@ VARIABLES = (
 CODE = frozenset(
     ".py .pyi .pyx .ipynb .toml .yaml .yml .cfg .ini .sh .c .cc .cpp .cu .h .hpp .cuh .patch .diff".split()
 )
+DOCUMENTS = frozenset([".md", ".rst"])
 OURS = frozenset(
     [".jsonl", ".md", ".toml"]
 )  # what we, and people, write into a folder `incidents`: no part of the code
@@ -43,14 +44,16 @@ OURS = frozenset(
 def provenance(rootdir: str | Path | None = None, *, fresh: bool = False) -> dict[str, Any]:
     """Return where and when this is: plain values, about 0.1 s the first time in a process, then only the time is new.
 
-    ``commit``, ``committed`` (its time), ``branch`` and ``dirty`` are git's, "" and False without it. ``tree`` is a digest of
-    what differs from the commit (changed files, and code that git does not know yet), or of all code below ``rootdir``
-    where there is no git; "" means that nothing differs. A ledger, a report and an untracked file that is no code do not
-    count: they are written by the very run. ``environment`` has Python, the system, the versions of the usual packages
-    and the variables that change bits. ``time`` is UTC, ISO 8601.
+        ``commit``, ``committed`` (its time), ``branch`` and ``dirty`` are git's, "" and False without it. ``tree`` is a digest of
+        what differs from the commit (changed files, and code that git does not know yet), or of all code below ``rootdir``
+        where there is no git; "" means that nothing differs. ``code`` is a digest of all files as they are, the same for two
+        commits between which only a ledger or a document changed. A ledger, a report and an untracked file that is no code
+    # What we, and people, write into a folder `incidents` is no part of the code.
+        count for neither: they are written by the very run. ``environment`` has Python, the system, the versions of the usual packages
+        and the variables that change bits. ``time`` is UTC, ISO 8601.
 
-    Ask before the tests run: the state is then the one whose code was imported. ``fresh`` asks git again, for a process
-    that holds several test sessions.
+        Ask before the tests run: the state is then the one whose code was imported. ``fresh`` asks git again, for a process
+        that holds several test sessions.
     """
     if fresh:
         _code_facts.cache_clear()
@@ -94,15 +97,16 @@ def committed_bytes(path: str | Path) -> bytes | None:
 def _code_facts(root: str) -> dict[str, Any]:
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None:
-        return {"commit": "", "committed": "", "branch": "", "dirty": False, "tree": _digest_of_code(root)}
+        found = _digest_of_code(root)
+        return {"commit": "", "committed": "", "branch": "", "dirty": False, "tree": found, "code": found}
     folder = os.fsdecode(top).rstrip("\n")
     status = _status(folder)
     head = dict(line[2:].split(" ", 1) for line in status if line.startswith("# ") and " " in line[2:])
     commit = head.get("branch.oid", "").strip()
     if not status or commit == "(initial)":
         # Nothing is committed yet, or git took too long: the code itself has to do.
-        commit = commit if commit != "(initial)" else ""
-        return {"commit": commit, "committed": "", "branch": "", "dirty": True, "tree": _digest_of_code(root)}
+        commit, found = commit if commit != "(initial)" else "", _digest_of_code(root)
+        return {"commit": commit, "committed": "", "branch": "", "dirty": True, "tree": found, "code": found}
     changed = [entry for entry in map(_entry, status) if entry is not None]
     return {
         "commit": commit,
@@ -110,6 +114,7 @@ def _code_facts(root: str) -> dict[str, Any]:
         "branch": "" if head.get("branch.head") == "(detached)" else head.get("branch.head", ""),
         "dirty": bool(changed),
         "tree": _digest(folder, changed) if changed else "",
+        "code": _digest_of_all(folder, [path for path, _ in changed]),
     }
 
 
@@ -129,12 +134,40 @@ def _entry(line: str) -> tuple[str, str] | None:
     if fields is None:
         return None
     path = line.split(" ", fields)[-1]
-    parts, suffix = Path(path).parts, Path(path).suffix
-    if ".mltd" in parts or ("incidents" in parts[:-1] and suffix in OURS):
-        return None
-    if kind == "?" and suffix not in CODE:
+    if _is_ours(path) or (kind == "?" and os.path.splitext(path)[1] not in CODE):
         return None
     return path, line.split(" ")[2] if kind in "1u" else "?"
+
+
+def _is_ours(path: str) -> bool:
+    """Tell whether a path is a ledger, a report or a story, which the run itself changes."""
+    folder, _, name = path.rpartition("/")
+    parts = folder.split("/")
+    return ".mltd" in parts or ("incidents" in parts and os.path.splitext(name)[1] in OURS)
+
+
+def _digest_of_all(folder: str, changed: Iterable[str]) -> str:
+    """Return a digest of every file that counts, by git's own digests, those of changed files computed as git would."""
+    listing = _git(folder, "ls-tree", "-r", "-z", "--full-tree", "HEAD")
+    if listing is None:
+        return ""
+    files: dict[str, str] = {}
+    for line in os.fsdecode(listing).split("\0"):
+        said, _, path = line.partition("\t")
+        if path and not _is_ours(path) and os.path.splitext(path)[1] not in DOCUMENTS:
+            files[path] = said.split(" ")[-1]
+    budget = MAX_BYTES
+    for path in sorted(changed):
+        if os.path.splitext(path)[1] in DOCUMENTS:
+            continue
+        content, used = _content(os.path.join(folder, path), budget, as_git=True)
+        budget -= used
+        files[path] = content
+    total = hashlib.sha256()
+    for path, content in sorted(files.items()):
+        if content != "gone":
+            total.update(f"{path}\0{content}\0".encode("utf-8", "surrogateescape"))
+    return total.hexdigest()[:16]
 
 
 def _commit_time(folder: str) -> str:
@@ -200,7 +233,7 @@ def _digest(folder: str, entries: Iterable[tuple[str, str]]) -> str:
     return total.hexdigest()[:16]
 
 
-def _content(path: str, budget: int) -> tuple[str, int]:
+def _content(path: str, budget: int, *, as_git: bool = False) -> tuple[str, int]:
     """Return what stands for a file's content, and the bytes read for it."""
     try:
         if os.path.islink(path):
@@ -213,6 +246,8 @@ def _content(path: str, budget: int) -> tuple[str, int]:
         data = Path(path).read_bytes()
     except OSError:
         return "gone", 0
+    if as_git:
+        return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest(), len(data)
     return hashlib.sha256(data).hexdigest(), len(data)
 
 

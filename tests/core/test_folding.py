@@ -132,6 +132,28 @@ class TestStatus:
         assert found.status == "undecided"
         assert "flaky, or something that git does not see changed" in found.folded.why
 
+    def test_two_commits_of_the_same_code_are_not_red_and_fixed(self):
+        """Between them only the ledger was committed: green there is luck, or something outside."""
+        found = h(seen("failed", code="1"), seen("passed", FIXED, code="1"))
+        assert found.status == "undecided"
+        assert found.folded.why.startswith("red and green on the same code (aaaaaaaaaa and bbbbbbbbbb)")
+
+    def test_a_fix_that_was_taken_back_is_regressed(self):
+        """The reverting commit has the code of the broken one, and is newer than the fix."""
+        found = h(seen("failed", code="1"), seen("passed", FIXED, code="2"), seen("failed", LATER, code="1"))
+        assert found.status == "regressed"
+
+    def test_the_same_code_under_another_commit_is_a_witness(self):
+        """Red before the commit and green after it, with nothing changed, is green on the broken code."""
+        found = h(seen("failed", code="1"), seen("passed", FIXED, hypothesis="H2", code="1"), name="H2")
+        assert found.status == "refuted"
+
+    def test_a_test_changed_to_green_is_named_as_the_suspect(self):
+        """Nothing but the test became another."""
+        found = h(seen("failed", code="1", test_digest="a"), seen("passed", FIXED, code="1", test_digest="b"))
+        assert found.status == "undecided"
+        assert found.folded.why.endswith("the test's own text changed")
+
     def test_a_changed_environment_is_named_as_the_suspect(self):
         """Red and green on one commit with two versions of torch: the reason says so."""
         found = h(seen("failed", environment={"torch": "2.12"}), seen("passed", environment={"torch": "2.13"}))
@@ -288,6 +310,7 @@ records = st.builds(
     agreed=st.booleans(),
     dirty=st.booleans(),
     tree=st.sampled_from(["", "1"]),
+    code=st.sampled_from(["", "1", "2"]),
     fault=st.sampled_from(["", "", "x"]),
     family=st.sampled_from(["", "nondeterminism"]),
 )

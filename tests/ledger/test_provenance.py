@@ -71,6 +71,27 @@ class TestGit:
         (repository / "tests" / "incidents" / "leak.jsonl").write_text("b")
         assert (facts(repository)["dirty"], facts(repository)["tree"]) == (False, "")
 
+    def test_the_code_is_the_same_however_it_is_committed(self, repository):
+        """A ledger, a document and the commit itself change nothing; an edit does, and committing it does not."""
+        first = facts(repository)["code"]
+        (repository / "incidents").mkdir()
+        (repository / "incidents" / "leak.jsonl").write_text("a")
+        (repository / "README.md").write_text("a")
+        git(repository, "add", ".")
+        git(repository, "commit", "-q", "-m", "y")
+        assert facts(repository)["code"] == first != ""
+        (repository / "model.py").write_text("x = 2\n")
+        (repository / "new.py").write_text("")
+        second = facts(repository)["code"]
+        assert second != first
+        git(repository, "add", ".")
+        git(repository, "commit", "-q", "-m", "z")
+        assert facts(repository)["code"] == second
+        git(repository, "rm", "-q", "new.py")
+        assert facts(repository)["code"] not in (first, second)
+        (repository / "model.py").write_text("x = 1\n")
+        assert facts(repository)["code"] == first
+
     def test_a_deleted_file_and_a_hostile_name_count(self, repository):
         """Names with line feeds, spaces and quotes are paths like any other."""
         (repository / "a b\n'c.py").write_text("1")
