@@ -38,6 +38,12 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         early_config.stash[THREADS] = Threads()
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    threads = config.stash.get(THREADS, None)
+    if threads is not None:
+        threads.close()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     settings = config.stash[SETTINGS] = options.parse(config)
     config.addinivalue_line("markers", MARKER)

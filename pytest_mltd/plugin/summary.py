@@ -132,7 +132,7 @@ def complaints_about(settings: Settings, told: Told, comparing: bool) -> list[st
 def summary_lines(settings: Settings, told: Told, config: pytest.Config) -> list[str]:
     """Return the table of what ran twice, and the line that reruns each failure."""
     lines: list[str] = []
-    if comparing(settings, config):
+    if told.tests and comparing(settings, config):
         lines += _table(told)
         twice = sum(bool(a.get("twice")) for a in told.accounts.values())
         lines.append(f"{twice} of {told.tests} tests run twice; {UNSEEN[_interpreter(settings)[0]]}")

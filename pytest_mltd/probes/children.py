@@ -117,11 +117,18 @@ class Threads:
     def __init__(self) -> None:
         self.wanted: int | None = None  # None as long as torch is not imported here
         self._home = os.getpid()
-        now_or_when_imported("torch", self._hold, contextlib.ExitStack())
+        self._undo = contextlib.ExitStack()
+        now_or_when_imported("torch", self._hold, self._undo)
 
-    def _hold(self, torch: Any, _undo: contextlib.ExitStack) -> None:
+    def close(self) -> None:
+        """Give torch back the threads it had, or was asked to have meanwhile."""
+        self._undo.close()
+
+    def _hold(self, torch: Any, undo: contextlib.ExitStack) -> None:
         real = torch.set_num_threads
         self.wanted = torch.get_num_threads()
+        undo.callback(lambda: real(self.wanted or 1))
+        undo.callback(setattr, torch, "set_num_threads", real)
 
         def set_num_threads(number: int) -> None:
             if os.getpid() == self._home:
