@@ -29,9 +29,13 @@ COST = re.compile(r"latency|memory|throughput|duration|seconds|_ms$", re.IGNOREC
 class BaselineError(LedgerError):
     """A baseline is there and cannot be used. The text is one sentence with the path and the remedy."""
 
+    __module__ = "builtins"
+
 
 class MissingBaseline(BaselineError):
     """There is no baseline for a test yet. The text has the command that makes it."""
+
+    __module__ = "builtins"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,10 +140,11 @@ def read(rootdir: str | Path, nodeid: str, *, name: str = "") -> Baseline:
         MissingBaseline: there is none; the text has the command that makes it.
         BaselineError: the file is torn, foreign, of another test, or from a newer version.
     """
+    __tracebackhide__ = True
     path = baseline_path(rootdir, nodeid, name=name)
     if not path.exists():
         raise MissingBaseline(
-            f"{path}: no baseline yet for {nodeid}; when its metrics are good, make it: {_command(nodeid)}"
+            f"no baseline for {nodeid}; when its metrics are good, make it: {_command(nodeid)} (the file will be {path})"
         )
     found = _read_file(path, nodeid)
     if (found.test, found.name) != (_own_name(nodeid), name):

@@ -14,6 +14,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 LOCK_TIMEOUT = 30.0  # seconds; a writer holds the lock for one fsync, so a longer wait means a process that hangs
 MAX_FILE = 64 * 2**20  # bytes; our files are kept in git and read by people, so a larger one is not ours
@@ -21,6 +22,12 @@ MAX_FILE = 64 * 2**20  # bytes; our files are kept in git and read by people, so
 
 class LedgerError(Exception):
     """A file of the ledger cannot be read or written. The text is one sentence that names the path and the remedy."""
+
+    # As for `CheckFailed`: without the module's name the short summary has room for the sentence.
+    __module__ = "builtins"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self).__name__, str(self))
 
 
 def write_atomic(path: str | Path, text: str) -> Path:
@@ -142,6 +149,16 @@ class Appender:
                 f"{self.path}: the disk is full, this record was not kept (earlier ones are); free some space and run again"
             )
         return torn
+
+
+def _rebuild(name: str, text: str) -> LedgerError:
+    waiting = [LedgerError]
+    while waiting:
+        kind = waiting.pop()
+        if kind.__name__ == name:
+            return kind(text)
+        waiting += kind.__subclasses__()
+    return LedgerError(text)
 
 
 def _refuse_unless_plain(path: Path) -> None:

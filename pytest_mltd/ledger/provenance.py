@@ -36,24 +36,22 @@ CODE = frozenset(
     ".py .pyi .pyx .ipynb .toml .yaml .yml .cfg .ini .sh .c .cc .cpp .cu .h .hpp .cuh .patch .diff".split()
 )
 DOCUMENTS = frozenset([".md", ".rst"])
-OURS = frozenset(
-    [".jsonl", ".md", ".toml"]
-)  # what we, and people, write into a folder `incidents`: no part of the code
+# What we, and people, write into a folder `incidents`: no part of the code.
+OURS = frozenset([".jsonl", ".md", ".toml"])
 
 
 def provenance(rootdir: str | Path | None = None, *, fresh: bool = False) -> dict[str, Any]:
     """Return where and when this is: plain values, about 0.1 s the first time in a process, then only the time is new.
 
-        ``commit``, ``committed`` (its time), ``branch`` and ``dirty`` are git's, "" and False without it. ``tree`` is a digest of
-        what differs from the commit (changed files, and code that git does not know yet), or of all code below ``rootdir``
-        where there is no git; "" means that nothing differs. ``code`` is a digest of all files as they are, the same for two
-        commits between which only a ledger or a document changed. A ledger, a report and an untracked file that is no code
-    # What we, and people, write into a folder `incidents` is no part of the code.
-        count for neither: they are written by the very run. ``environment`` has Python, the system, the versions of the usual packages
-        and the variables that change bits. ``time`` is UTC, ISO 8601.
+    ``commit``, ``committed`` (its time), ``branch`` and ``dirty`` are git's, "" and False without it. ``tree`` is a digest of
+    what differs from the commit (changed files, and code that git does not know yet), or of all code below ``rootdir``
+    where there is no git; "" means that nothing differs. ``code`` is a digest of all files as they are, the same for two
+    commits between which only a ledger or a document changed. A ledger, a report and an untracked file that is no code
+    count for neither: they are written by the very run. ``environment`` has Python, the system, the versions of the
+    usual packages and the variables that change bits. ``time`` is UTC, ISO 8601.
 
-        Ask before the tests run: the state is then the one whose code was imported. ``fresh`` asks git again, for a process
-        that holds several test sessions.
+    Ask before the tests run: the state is then the one whose code was imported. ``fresh`` asks git again, for a process
+    that holds several test sessions.
     """
     if fresh:
         _code_facts.cache_clear()

@@ -1,6 +1,7 @@
 """Baselines: written only for a test that passed whole, never another's, and every unusable file is a sentence."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -142,7 +143,19 @@ class TestReading:
         """Quoted for the shell."""
         with pytest.raises(MissingBaseline) as caught:
             baselines.read(tmp_path, "tests/test_a.py::test_b[x-1]")
-        assert str(caught.value).endswith("make it: pytest 'tests/test_a.py::test_b[x-1]' --mltd-update")
+        command = "pytest 'tests/test_a.py::test_b[x-1]' --mltd-update"
+        path = tmp_path / "tests" / "baselines" / baseline_path(tmp_path, "tests/test_a.py::test_b[x-1]").name
+        assert str(caught.value) == (
+            "no baseline for tests/test_a.py::test_b[x-1]; when its metrics are good, "
+            f"make it: {command} (the file will be {path})"
+        )
+
+    @pytest.mark.parametrize("kind", [LedgerError, BaselineError, MissingBaseline])
+    def test_the_errors_survive_pickling_and_have_short_names(self, kind):
+        """pytest's short summary has room for the sentence, and a worker can hand it over."""
+        again = pickle.loads(pickle.dumps(kind("a sentence")))
+        assert (type(again), str(again)) == (kind, "a sentence")
+        assert kind.__module__ == "builtins"
 
     @pytest.mark.parametrize(
         ("text", "said"),
