@@ -44,9 +44,9 @@ def faults_of_form(function):
     data = [name for name, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     if not data:
         found.append("its data does not come first")
-    found += [
-        f"{p}: a default is for keyword-only arguments" for p in data if parameters[p].default is not inspect._empty
-    ]
+    for name in data:  # a second table may be left out; a number may not stand unnamed in a call
+        if parameters[name].default not in (inspect._empty, None):
+            found.append(f"{name}: a default is for keyword-only arguments")
     if "allow" not in parameters or parameters["allow"].default is not None:
         found.append("it takes no allow=None")
     return found + faults_of_docstring(inspect.getdoc(inspect.unwrap(function)) or "", known.limits)
