@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_active: list[Slicing] = []
+
 _COLUMNS = 8  # a list of more arrays than this is taken for samples; nobody makes a slice of eight samples smaller
 
 
@@ -86,8 +88,15 @@ def slicing(n: SupportsIndex, *, seed: int = 0) -> Iterator[Slicing]:
     """
     begun = Slicing(Choice(at_least_one(n, "slice"), seed))
     with contextlib.ExitStack() as undo:
+        undo.callback(_active.remove, begun)
+        _active.append(begun)
         now_or_when_imported("torch", begun.begin, undo)
         yield begun
+
+
+def is_slicing() -> bool:
+    """Whether a `slicing` block is open."""
+    return bool(_active)
 
 
 class Slicing:

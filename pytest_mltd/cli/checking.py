@@ -1,0 +1,173 @@
+"""``mltd check`` and ``mltd diff``: saved runs and tables are asked, and the answer becomes a test."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_mltd.cli import last as last_run
+from pytest_mltd.cli.output import FINDINGS, HEALTHY, MISUSE, Misuse, Output
+from pytest_mltd.cli.tables import check_tables
+from pytest_mltd.cli.writing import free_name, run_test, test_file, write_new
+
+if TYPE_CHECKING:
+    from pytest_mltd.core.findings import Diagnosis
+    from pytest_mltd.core.traces import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """A saved run: its file, and the folder with what else was kept of it, if it has one."""
+
+    shown: str
+    file: Path
+    folder: Path | None
+
+    @property
+    def command(self) -> dict[str, Any]:
+        return {} if self.folder is None else last_run.read_command(self.folder)
+
+
+def check_and_tell(paths: Sequence[str], columns: Mapping[str, str], write: str | None, output: Output) -> int:
+    """Ask saved runs or tables, and return the exit code."""
+    runs = [saved for path in paths if (saved := _saved_run(path)) is not None]
+    if not runs:
+        return check_tables(paths, columns, write, output)
+    if len(runs) < len(paths):
+        other = next(path for path in paths if _saved_run(path) is None)
+        raise Misuse(f"{other!r} is no saved run, as {runs[0].shown!r} is; ask runs and tables by one command each")
+    if columns:
+        raise Misuse(f"--{next(iter(columns))} is for tables; {paths[0]} is a saved run")
+    if len(runs) == 1:
+        return _check_run(runs[0], write, output)
+    if write is not None:
+        raise Misuse("--write-test: one saved run at a time")
+    return _check_runs(runs, output)
+
+
+def diff_and_tell(first: str, second: str, output: Output) -> int:
+    """Say where two saved runs differ first, and return the exit code."""
+    from pytest_mltd.checks.runs.divergence import check_divergence
+    from pytest_mltd.core.findings import diagnose_findings
+
+    saved = []
+    for path in (first, second):
+        run = _saved_run(path)
+        if run is None:
+            raise Misuse(_no_run(path))
+        saved.append(run)
+    finding = check_divergence(_load(saved[0]), _load(saved[1]))
+    diagnosis = diagnose_findings(f"{first} and {second}", [finding])
+    output.say(str(finding))
+    return output.end(_verdict(diagnosis), diagnosis=diagnosis.as_dict())
+
+
+def _check_run(saved: _Saved, write: str | None, output: Output) -> int:
+    diagnosis = _ask(saved)
+    output.say(str(diagnosis))
+    command = saved.command
+    error = command.get("error")
+    if error:
+        output.say(f"the program ended with {error.get('type')}: {error.get('message')}")
+    written = keep = None
+    if write is not None:
+        written = _write_run_test(saved, command, diagnosis, write)
+        output.say(f"written: {written} (runs nothing now; pytest {shlex.quote(written)} runs it)")
+    elif diagnosis.failed and command:
+        keep = f"mltd check {shlex.quote(saved.shown)} --write-test {shlex.quote(free_name(Path.cwd()))}"
+        output.say(f"keep it: {keep}")
+    code = _verdict(diagnosis)
+    return output.end(code, diagnosis=diagnosis.as_dict(), written=written, keep=keep, error=error)
+
+
+def _check_runs(runs: Sequence[_Saved], output: Output) -> int:
+    diagnoses = {run.shown: _ask(run) for run in runs}
+    for name, diagnosis in diagnoses.items():
+        output.say(f"{name}\n{diagnosis}\n")
+    verdicts = {_verdict(diagnosis) for diagnosis in diagnoses.values()}
+    code = FINDINGS if FINDINGS in verdicts else max(verdicts)
+    return output.end(code, diagnoses={name: diagnosis.as_dict() for name, diagnosis in diagnoses.items()})
+
+
+def _ask(saved: _Saved) -> Diagnosis:
+    """Ask a saved run anew; what only the living model could be asked is taken from when it was recorded."""
+    from pytest_mltd.core.findings import Diagnosis, diagnosis_from_dict
+    from pytest_mltd.diagnosis import diagnose
+
+    now = diagnose(_load(saved))
+    then = diagnosis_from_dict({} if saved.folder is None else last_run.read_diagnosis(saved.folder))
+    known = {f.id for f in now.findings}
+    probed = tuple(f for f in then.findings if f.id not in known)
+    answered = {f.id for f in probed}
+    return Diagnosis(
+        about=now.about,
+        findings=(*now.findings, *probed),
+        not_asked=tuple(f for f in now.not_asked if f.id not in answered),
+        looked_at=now.looked_at,
+        notes=now.notes,
+    )
+
+
+def _write_run_test(saved: _Saved, command: Mapping[str, Any], diagnosis: Diagnosis, write: str) -> str:
+    if not command:
+        raise Misuse(f"--write-test: {saved.shown!r} does not say which program made it; only a run of mltd run does")
+    if not diagnosis.failed and not command.get("error"):
+        raise Misuse("--write-test: no question failed, so there is no test that would fail now")
+    file = test_file(write)
+    write_new(file, run_test(file, _project(saved, command), command, diagnosis.failed, diagnosis.roots))
+    return write
+
+
+def _project(saved: _Saved, command: Mapping[str, Any]) -> Path:
+    """Return the folder the program ran in; where the saved run came from another machine, the one it lies in now."""
+    ran_in = Path(str(command.get("cwd", "")))
+    if ran_in.is_dir() or saved.folder is None:
+        return ran_in
+    here = saved.folder.resolve()
+    return here.parents[1] if here.parent.name == ".mltd" else Path.cwd()
+
+
+def _saved_run(path: str) -> _Saved | None:
+    """Return the saved run at a path, or None if it is something else: a table, most likely."""
+    from pytest_mltd.core.traces import MAGIC
+
+    place = Path(path)
+    if place.is_dir():
+        file = place / last_run.TRACE
+        return _Saved(path, file, place) if file.exists() else None
+    try:
+        with open(place, "rb") as file_:
+            is_trace = file_.read(len(MAGIC)).startswith(MAGIC[:18])
+    except OSError:
+        return None
+    kept = place.name == last_run.TRACE and (place.parent / last_run.COMMAND).exists()
+    return _Saved(path, place, place.parent if kept else None) if is_trace else None
+
+
+def _load(saved: _Saved) -> Trace:
+    from pytest_mltd.core.traces import Trace
+
+    try:
+        return Trace.load(saved.file)
+    except (ValueError, OSError) as error:
+        raise Misuse(str(error)) from None
+
+
+def _no_run(path: str) -> str:
+    place = Path(path)
+    if not place.exists():
+        near = difflib.get_close_matches(place.name, [p.name for p in place.parent.glob("*")], n=1)
+        return f"nothing at {path!r}" + (f"; the nearest is {str(place.with_name(near[0]))!r}" if near else "")
+    if place.is_dir():
+        return f"{path!r} holds no saved run ({last_run.TRACE})"
+    return f"{path!r} is no saved run"
+
+
+def _verdict(diagnosis: Diagnosis) -> int:
+    if not diagnosis.findings:
+        return MISUSE  # nothing examined is not a pass
+    return FINDINGS if diagnosis.failed else HEALTHY

@@ -1,0 +1,78 @@
+"""What the shell says: text for people, or one JSON document.
+
+The document of every command has these keys; a key whose value is unknown or does not apply is null::
+
+    schema       1; it grows by new keys only
+    mltd         version of this package
+    command      "run", "check", "diff" or "report"
+    exit         the exit code: 0 healthy, 1 findings, 2 misuse; for "run" that of a script that failed
+    diagnosis    about, ok, looked_at, notes, findings, not_asked, failed (ids, root cause first); null without one
+    diagnoses    "check" with several runs: path -> diagnosis
+    error        type and message of what the script raised; or of the misuse
+    program      "run": script or module, arguments, steps, slice, seed, level
+    kept         "run": the folder that holds the trace, the diagnosis and the command
+    keep         the command that writes the test
+    written      the file that was written
+    incident     "report": the incident, as `pytest_mltd.report.json` describes it
+
+A finding has the fields of `pytest_mltd.core.findings.Finding`; a number that is not finite is text ("nan", "inf").
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any, TextIO
+
+HEALTHY, FINDINGS, MISUSE = 0, 1, 2
+
+KEYS = ("diagnosis", "diagnoses", "error", "program", "kept", "keep", "written", "incident")
+
+
+class Misuse(Exception):
+    """The command cannot be carried out as it was given. The text is one sentence that says how it can."""
+
+
+class Output:
+    """Where a command speaks. As text, line by line; with ``json``, everything at the end in one document on stdout."""
+
+    def __init__(self, command: str, json: bool) -> None:
+        self.command = command
+        self.json = json
+        self._stdout: TextIO = sys.stdout
+
+    def aside(self, text: str) -> None:
+        """Say something that is no result: to stderr, at once."""
+        sys.stderr.write(f"mltd: {text}\n")
+        sys.stderr.flush()
+
+    def say(self, text: str) -> None:
+        """Say a part of the result, for people."""
+        if not self.json:
+            self._stdout.write(text + "\n")
+            self._stdout.flush()
+
+    def end(self, code: int, **content: Any) -> int:
+        """Give the result as a document, if that was asked for, and return the exit code."""
+        if self.json:
+            from pytest_mltd import __version__
+
+            head = {"schema": 1, "mltd": __version__, "command": self.command, "exit": code}
+            json.dump({**head, **dict.fromkeys(KEYS), **content}, self._stdout, indent=2, ensure_ascii=False)
+            self._stdout.write("\n")
+            self._stdout.flush()
+        return code
+
+    def keep_stdout_clean(self) -> None:
+        """With ``json``, send all that anybody else writes to stdout (child processes too) to stderr from here on."""
+        if not self.json:
+            return
+        sys.stdout.flush()
+        try:
+            ours = os.dup(1)
+            os.dup2(2, 1)
+        except OSError:  # no file descriptors: a notebook, a test's capture
+            sys.stdout = sys.stderr
+        else:
+            self._stdout = os.fdopen(ours, "w", encoding="utf-8")

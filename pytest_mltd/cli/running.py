@@ -1,0 +1,221 @@
+"""``mltd run``: a script run, recorded, judged and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from pytest_mltd.cli import last as last_run
+from pytest_mltd.cli.output import FINDINGS, HEALTHY, MISUSE, Misuse, Output
+from pytest_mltd.cli.writing import free_name
+
+if TYPE_CHECKING:
+    from pytest_mltd.core.findings import Diagnosis
+    from pytest_mltd.recording.running import Run
+
+OPTIONS = ("--steps", "--slice", "--seed", "--level", "--json")
+
+_INTERRUPTED = 130  # what a shell gives a program that Ctrl-C ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is to be run, and how."""
+
+    script: str | None
+    module: str | None
+    arguments: tuple[str, ...] = ()
+    steps: int | None = 200
+    slice: int | None = None
+    seed: int | None = 0
+    level: str = "default"
+
+    @property
+    def name(self) -> str:
+        return self.script if self.script is not None else f"-m {self.module}"
+
+
+@dataclass(slots=True)
+class _Ended:
+    """How the program ended: with its run, its error, or both."""
+
+    run: Run | None = None
+    error: BaseException | None = None
+    code: int = 0
+
+
+def run_and_tell(wish: Wish, output: Output) -> int:
+    """Run the program and return the exit code."""
+    _refuse_unrunnable(wish)
+    project = Path.cwd()
+    last = _begin(project, wish, output)
+    output.aside(_announcement(wish, last, project))  # before torch is imported, which takes seconds
+    output.keep_stdout_clean()
+    ended = _run(wish, last, output)
+    diagnosis = _diagnose(ended)
+    return _tell(wish, last, project, ended, diagnosis, output)
+
+
+def _refuse_unrunnable(wish: Wish) -> None:
+    from pytest_mltd.core.extras import MissingExtra, need
+
+    try:
+        need("torch", "mltd run")
+    except MissingExtra as error:
+        raise Misuse(str(error)) from None
+    for name in ("steps", "slice"):
+        value = getattr(wish, name)
+        if value is not None and value < 1:
+            raise Misuse(f"--{name}: at least 1 is needed, not {value}")
+    if wish.script is None:
+        return
+    script = Path(wish.script)
+    if script.is_dir():
+        raise Misuse(f"{wish.script!r} is a folder; name the script in it, or run it with -m")
+    if not script.exists():
+        raise Misuse(f"no file {wish.script!r} in {os.getcwd()}")
+
+
+def _begin(project: Path, wish: Wish, output: Output) -> last_run.Last:
+    command = {**asdict(wish), "cwd": str(project)}
+    try:
+        return last_run.begin(project, command)
+    except OSError as error:
+        last = last_run.begin_elsewhere(command)
+        output.aside(f".mltd cannot be written here ({error.strerror}); the run is kept in {last.folder}")
+        return last
+
+
+def _announcement(wish: Wish, last: last_run.Last, project: Path) -> str:
+    words = shlex.join([*shlex.split(wish.name), *wish.arguments])
+    parts = [
+        "to its end" if wish.steps is None else f"at most {wish.steps} steps",
+        "" if wish.slice is None else f"{wish.slice} samples of each DataLoader",
+        "no seed" if wish.seed is None else f"seed {wish.seed}",
+        f"kept in {_shown(last.folder, project)}",
+    ]
+    return f"running {words}: {', '.join(p for p in parts if p)}"
+
+
+def _run(wish: Wish, last: last_run.Last, output: Output) -> _Ended:
+    from pytest_mltd.recording.progress import telling
+    from pytest_mltd.recording.running import run
+
+    def tell(steps: int, loss: float | None) -> None:
+        output.aside(f"step {steps}" + ("" if loss is None else f", loss {loss:.4g}"))
+
+    _step_aside()
+    ended = _Ended()
+    try:
+        with telling(tell) if sys.stderr.isatty() else contextlib.nullcontext():
+            ended.run = run(
+                *([] if wish.script is None else [wish.script]),
+                *wish.arguments,
+                module=wish.module,
+                steps=wish.steps,
+                slice=wish.slice,
+                seed=wish.seed,
+                level=wish.level,
+                path=last.trace,
+            )
+    except BaseException as error:
+        ended.run, ended.error = getattr(error, "mltd_run", None), error
+        if ended.run is None and isinstance(error, (ValueError, TypeError, OSError, ImportError)):
+            raise Misuse(str(error)) from error  # refused before the program began
+        if ended.run is None and isinstance(error, Exception):
+            raise  # a defect of ours
+        ended.code = _show(error, wish.arguments, output)
+    return ended
+
+
+def _step_aside() -> None:
+    """Take this command's own folder from the front of ``sys.path``, where the program's belongs."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    as_module = spec is not None and spec.name == "pytest_mltd.__main__"
+    as_command = sys.path[:1] == [os.path.dirname(os.path.realpath(sys.argv[0]))] and "mltd" in Path(sys.argv[0]).name
+    if (as_module or as_command) and not sys.flags.safe_path:
+        del sys.path[0]
+
+
+def _show(error: BaseException, arguments: tuple[str, ...], output: Output) -> int:
+    """Show the program's error as Python would have, and return the exit code it would have had."""
+    sys.stdout.flush()
+    if isinstance(error, SystemExit):
+        if error.code == 2 and (ours := [a for a in arguments if a.partition("=")[0] in OPTIONS]):
+            output.aside(f"{ours[0]} stands after the script, so it is the script's; ours go before it")
+        if isinstance(error.code, int):
+            return error.code
+        sys.stderr.write(f"{error.code}\n")
+        return 1
+    from pytest_mltd.recording.running import NOTE
+
+    error.__notes__ = [note for note in getattr(error, "__notes__", ()) if note != NOTE]
+    sys.excepthook(type(error), error, _of_the_program(error.__traceback__))
+    return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+
+
+def _of_the_program(trace: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the program's own first line on."""
+    ours = (str(Path(__file__).parents[1]), "<frozen runpy>", contextlib.__file__)
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(ours):
+        trace = trace.tb_next
+    return trace
+
+
+def _diagnose(ended: _Ended) -> Diagnosis | None:
+    if ended.run is None:
+        return None
+    from pytest_mltd.diagnosis import diagnose
+
+    return diagnose(ended.run)
+
+
+def _tell(
+    wish: Wish, last: last_run.Last, project: Path, ended: _Ended, diagnosis: Diagnosis | None, output: Output
+) -> int:
+    plain = None if diagnosis is None else diagnosis.as_dict()
+    code = ended.code or _verdict(diagnosis)
+    error = None if ended.error is None else {"type": type(ended.error).__name__, "message": str(ended.error)}
+    is_kept = last.end(plain, exit=code, error=error)
+    where = _shown(last.folder, project)
+    keep = None
+    if is_kept and (ended.error is not None or (diagnosis is not None and diagnosis.failed)):
+        keep = f"mltd check {shlex.quote(where)} --write-test {shlex.quote(free_name(project))}"
+    if diagnosis is not None:
+        output.say(f"\n{diagnosis}")
+    for line in _remarks(ended):
+        output.say(line)
+    output.say(f"kept in {where}" if is_kept else "not kept: another mltd run has begun here since")
+    if keep is not None:
+        output.say(f"keep it: {keep}")
+    return output.end(
+        code, diagnosis=plain, error=error, program=asdict(wish), kept=where if is_kept else None, keep=keep
+    )
+
+
+def _verdict(diagnosis: Diagnosis | None) -> int:
+    if diagnosis is None or not diagnosis.findings:
+        return MISUSE  # nothing examined is not a pass
+    return FINDINGS if diagnosis.failed else HEALTHY
+
+
+def _remarks(ended: _Ended) -> Iterator[str]:
+    if ended.run is None:
+        return
+    if ended.run.sliced is not None:
+        yield f"slice: {ended.run.sliced}"
+    if ended.run.seeding is not None:
+        if ended.run.seeding.operations:
+            yield f"no deterministic form: {', '.join(ended.run.seeding.operations)}; two runs may differ in them"
+        yield from ended.run.seeding.notes
+
+
+def _shown(folder: Path, project: Path) -> str:
+    return str(folder.relative_to(project)) if folder.is_relative_to(project) else str(folder)
