@@ -96,28 +96,29 @@ def apply_patch(folder):
 
 
 def incident(name, folder):
-    """Live through an incident in a repository of its own, and return the folder with its ledger and report."""
+    """Live through an incident in a repository of its own, and return the example's folder with its ledger and report."""
     copy = copy_of(name, folder)
     title = name.replace("_", "-")
-    commit(copy, "Train the first model")
-    python(copy, *PYTEST, "--mltd-incident", title)
+    shutil.copytree(HERE / name / "incidents", copy / "incidents", ignore=shutil.ignore_patterns("*.jsonl", "*.md"))
+    commit(folder, "Train the first model")
+    python(folder, *PYTEST, "--mltd-repro", "--mltd-incident", title)
     apply_patch(copy)
-    commit(copy, "Apply the fix")
-    python(copy, *PYTEST, "--mltd-incident", title)
-    reported = python(copy, "-m", "pytest_mltd", "report", title)
+    commit(folder, "Apply the fix")
+    python(folder, *PYTEST, "--mltd-repro", "--mltd-incident", title)
+    reported = python(folder, "-m", "pytest_mltd", "report", title)
     if reported.returncode:
         raise RuntimeError(reported.stdout + reported.stderr)
     return copy
 
 
 def commit(folder, subject):
-    """Commit all but the incident itself; author and date are fixed, so that the same code gives the same commit."""
+    """Commit all but what tests leave; author and date are fixed, so that the same code gives the same commit."""
     who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in WHO.items()}
-    ignored = folder / ".git" / "info" / "exclude"
-    for arguments in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", subject]):
+    if not (folder / ".git").exists():
+        subprocess.run(["git", "init", "-q", "-b", "main"], cwd=folder, check=True)
+        (folder / ".git" / "info" / "exclude").write_text("*.jsonl\n.mltd\n__pycache__\n")
+    for arguments in (["add", "."], ["commit", "-q", "-m", subject]):
         subprocess.run(["git", *arguments], cwd=folder, env={**os.environ, **who}, check=True)
-        if arguments[0] == "init":
-            ignored.write_text("incidents\n.mltd\n__pycache__\n")
 
 
 WHO = {"NAME": "pytest-mltd", "EMAIL": "examples@invalid", "DATE": "2026-11-24T12:00:00Z"}
