@@ -64,9 +64,12 @@ def of_numbers(values: Iterable[float]) -> int:
     return of_bytes(struct.pack(f"<{len(numbers)}d", *numbers))
 
 
-def of_tree(value: Any) -> int:
-    """Return the digest of the tensors, numbers and texts in nested lists, tuples and mappings, in their order."""
-    return combined(_leaves(value, 0))
+def of_tree(value: Any, device: bool = True) -> int:
+    """Return the digest of the tensors, numbers and texts in nested lists, tuples and mappings, in their order.
+
+    ``device``: whether to take tensors on an accelerator too, which waits for them.
+    """
+    return combined(_leaves(value, device, 0))
 
 
 def of_random_states() -> tuple[int, int, int]:
@@ -97,18 +100,18 @@ def of_torch_state() -> int:
     return of_bytes(torch.default_generator.get_state().numpy())
 
 
-def _leaves(value: Any, depth: int) -> Iterator[int]:
+def _leaves(value: Any, device: bool, depth: int) -> Iterator[int]:
     if isinstance(value, torch.Tensor):
-        if type(value) in _READABLE:
+        if type(value) in _READABLE and (device or value.is_cpu):
             yield of_tensor(value.detach())
     elif isinstance(value, bool | int | float | str | bytes):
         yield of_bytes(repr(value).encode())
     elif depth < 8 and isinstance(value, Mapping):
         for item in value.values():
-            yield from _leaves(item, depth + 1)
+            yield from _leaves(item, device, depth + 1)
     elif depth < 8 and isinstance(value, list | tuple):
         for item in value:
-            yield from _leaves(item, depth + 1)
+            yield from _leaves(item, device, depth + 1)
 
 
 _READABLE: Final = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
@@ -28,17 +29,16 @@ _NONE = -1  # the version of a gradient that is None
 class Cell:
     """One parameter of an optimizer, and what was last seen of its gradient."""
 
-    __slots__ = ("index", "norm", "old", "parameter", "reached", "scale", "stale", "version")
+    __slots__ = ("generation", "index", "norm", "parameter", "reached", "stale", "version")
 
     def __init__(self, parameter: Tensor, index: int) -> None:
         self.parameter = parameter
         self.index = index
         self.version = _NONE
         self.norm: Number | None = None  # as backward left it, scaled as it was; None: not known
-        self.scale: Number = 1.0
-        self.old = False  # nothing has touched it since the step
-        self.stale = False  # and then a backward added to it
-        self.reached = False  # a backward ever did
+        self.generation = 0  # the optimizer's generation when it was last written or cleared
+        self.stale = -1  # the generation in which it grew although it was left over from the one before
+        self.reached = False  # a backward ever wrote it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Backward:
 
 
 class Plan:
-    """One optimizer: its cells, and the losses since its last step."""
+    """One optimizer: its cells, and what is known of the step in progress. A generation ends with a step, done or skipped."""
 
     def __init__(self, optimizer: Optimizer, index: int) -> None:
         self.ref = weakref.ref(optimizer)
@@ -60,24 +60,28 @@ class Plan:
         self.cells: list[Cell] = []
         self.indexes = np.zeros(0, np.intp)
         self.size = -1
-        self.count = 0  # steps
-        self.confirm = False  # the norms changed without a version: look at every step
+        self.count = 0  # steps that were done
+        self.generation = 0
+        self.confirm = False  # norms changed without a version: look at every step
         self.unscaled = False
         self.closure = False
         self.scale: Number = 1.0
         self.stream = -1
         self.losses: list[Number] = []  # whose gradients lie in the parameters now
         self.others: list[Number] = []  # given to autograd.grad, which leaves no gradient behind
-        self.left: list[Number] = []  # norms as backward left them, unscaled, of the step in progress
-        self.used: list[Number] = []
+        self.left: Sequence[Number] = ()  # norms as backward left them, unscaled
+        self.used: Sequence[Number] = ()  # as the step used them; the same object when nothing touched them
         self.nonfinite: Number = 0
         self.stale = 0
         self.before: list[Tensor] | None = None  # weights, at a sampled step
         self.digests: list[int] | None = None  # of the gradients as backward left them
         self.digested: list[int] | None = None  # as the step used them
 
-    def forget_losses(self) -> None:
-        """Begin to count losses anew, after a step."""
+    def end_generation(self) -> None:
+        """Begin anew after a step: gradients that still lie there at the next backward are left over."""
+        self.generation += 1
+        self.unscaled = False
+        self.scale = 1.0
         self.losses = []
         self.others = []
 
@@ -130,151 +134,167 @@ class Gradients:
 
     def before_backward(self) -> None:
         """Look which gradients were cleared or touched since they were last seen."""
-        suspects = []
         for plan in self._plans.values():
+            generation = plan.generation
             cleared = True
             touched = None
+            suspects = None
             for cell in plan.cells:
                 grad = cell.parameter.grad
                 if grad is None:
                     cell.version = _NONE
-                    cell.norm = None
-                    cell.old = cell.stale = False
-                    continue
-                if grad._version != cell.version:
+                elif grad._version != cell.version:
                     cell.version = grad._version
-                    cell.norm = None
-                    cell.old = cell.stale = False
                     touched = grad
                 else:
                     cleared = False
-                    if cell.old and not cell.stale:
+                    if cell.generation != generation:
+                        suspects = suspects or []
                         suspects.append(cell)
+                    continue
+                cell.norm = None
+                cell.generation = generation
+                cell.stale = -1
             if cleared and plan.losses and (touched is None or self._is_zero(touched)):
                 plan.losses = []
-        if suspects:
-            self._clear_zeroed(suspects)
+            if suspects is not None:
+                self._clear_zeroed(suspects, generation)
 
     def after_backward(self, backward: Backward, plans: Iterable[Plan]) -> None:
         """Take the norms of the gradients that a backward wrote, and give its loss to the optimizers they belong to."""
         written = []
         gradients = []
+        fresh = backward.fresh
         for plan in plans:
+            generation = plan.generation
             known = len(written)
             for cell in plan.cells:
                 grad = cell.parameter.grad
-                if grad is not None and (grad._version != cell.version or backward.fresh):
-                    cell.version = grad._version
-                    cell.scale = backward.scale
+                if grad is not None and ((version := grad._version) != cell.version or fresh):
+                    cell.version = version
                     cell.reached = True
-                    if cell.old:
-                        cell.stale = True
+                    if cell.generation != generation:
+                        cell.generation = cell.stale = generation
                     written.append(cell)
                     gradients.append(grad)
             if len(written) > known:
                 plan.losses.append(backward.loss)
                 plan.stream = backward.stream
                 plan.scale = backward.scale
-        for cell, norm in zip(written, self._norms(gradients), strict=True):
-            cell.norm = norm
+        if written:
+            for cell, norm in zip(written, self._norms(gradients, fresh), strict=True):
+                cell.norm = norm
 
     def before_step(self, plan: Plan, sampled: bool) -> None:
-        """Read the gradients as the step is going to use them."""
+        """Read the gradients as the step is going to use them. ``sampled``: look also where nothing seems to have changed."""
+        look = sampled or plan.confirm
+        generation = plan.generation
+        left: list[Number] = []
         changed = []
-        gradients = []
-        confirm = sampled or plan.confirm
+        stale = 0
         for cell in plan.cells:
             grad = cell.parameter.grad
-            if grad is not None and (confirm or cell.norm is None or grad._version != cell.version):
-                changed.append(cell)
-                gradients.append(grad)
-        now = dict(zip((c.index for c in changed), self._norms(gradients), strict=True)) if changed else {}
-        if confirm and not plan.confirm:
-            plan.confirm = self._moved_unseen(plan, now)
-        fused = getattr(plan.ref(), "grad_scale", None) is not None
-        plan.left, plan.used, stale = [], [], 0
-        for cell in plan.cells:
-            if cell.parameter.grad is None:
-                plan.left.append(NO_GRAD)
-                plan.used.append(NO_GRAD)
+            if grad is None:
+                left.append(NO_GRAD)
                 continue
-            norm = now.get(cell.index, cell.norm)
-            left = norm if cell.norm is None else cell.norm
-            scaled = cell.scale is not None and cell.scale != 1.0
-            plan.left.append(_over(left, cell.scale) if scaled and cell.norm is not None else left)
-            if scaled and (fused or (plan.unscaled and cell.index not in now)):
-                norm = _over(norm, cell.scale)
-            plan.used.append(norm)
-            stale += cell.stale
+            version = grad._version
+            if look or cell.norm is None or version != cell.version:
+                changed.append((len(left), cell, grad, version == cell.version and cell.norm is not None))
+                cell.version = version
+            left.append(cell.norm)
+            stale += cell.stale == generation
         plan.stale = stale
+        if changed or type(plan.scale) is not float or plan.scale != 1.0:
+            self._as_used(plan, left, changed, look)
+        else:
+            plan.left = plan.used = left
         self._count_nonfinite(plan)
-
-    def after_step(self, plan: Plan) -> None:
-        """Remember the gradients that lie there after the step; what is still there at the next backward is left over."""
-        for cell in plan.cells:
-            grad = cell.parameter.grad
-            cell.version = _NONE if grad is None else grad._version
-            cell.old = grad is not None
-            cell.stale = False
-        plan.unscaled = False
-        plan.scale = 1.0
-        plan.forget_losses()
 
     def unreached(self) -> list[int]:
         """Return the indexes of parameters in a stepped optimizer that no backward ever wrote to."""
         cells = {c.index: c for plan in self._plans.values() if plan.count for c in plan.cells}
         return [index for index, cell in cells.items() if not cell.reached and cell.parameter.requires_grad]
 
-    def _norms(self, gradients: list[Tensor]) -> list[Number]:
+    def _as_used(self, plan: Plan, left: list[Number], changed: list[Any], look: bool) -> None:
+        """Take the norms of gradients that may have changed, and divide scaled ones by their scale."""
+        used = list(left)
+        for (position, _, _, _), norm in zip(changed, self._norms([c[2] for c in changed]), strict=True):
+            used[position] = norm
+            if left[position] is None:
+                left[position] = norm
+        if look and not plan.confirm:
+            plan.confirm = _moved_unseen(plan, left, used, [c[0] for c in changed if c[3]])
+        if type(plan.scale) is not float or plan.scale != 1.0:
+            fused = getattr(plan.ref(), "grad_scale", None) is not None
+            looked = {position for position, *_ in changed}
+            for position, cell in enumerate(plan.cells):
+                if cell.parameter.grad is None:
+                    continue
+                if fused or (plan.unscaled and position not in looked):
+                    used[position] = _over(used[position], plan.scale)
+                if cell.norm is not None:
+                    left[position] = _over(left[position], plan.scale)
+        plan.left, plan.used = left, used
+
+    def _norms(self, gradients: Sequence[Tensor], differentiable: bool = False) -> list[Number]:
+        """Return the norms; ``differentiable``: the gradients may have a graph of their own, which must not grow."""
         if not gradients:
             return []
-        local = [_local(g) for g in gradients]
+        if not (differentiable or lanes.has_modes()):
+            try:
+                return self._lane.read(torch._foreach_norm(gradients)) if _is_simple(gradients) else self._slow(gradients)
+            except RuntimeError:  # a gradient of a kind that has no such norm
+                pass
+        return self._slow(gradients)
+
+    def _slow(self, gradients: Sequence[Tensor]) -> list[Number]:
         with lanes.quiet():
-            return self._lane.read(lanes.norms(local))
+            return self._lane.read(lanes.norms([_local(g) for g in gradients]))
 
     def _is_zero(self, gradient: Tensor) -> bool:
         norm = self._norms([gradient])[0]
-        return isinstance(norm, float) and norm == 0
+        return type(norm) is float and norm == 0
 
-    def _clear_zeroed(self, suspects: list[Cell]) -> None:
+    def _clear_zeroed(self, suspects: list[Cell], generation: int) -> None:
         """Take back the suspicion where ``p.grad.data.zero_()`` has cleared the gradient: that moves no version."""
-        norms = self._norms([c.parameter.grad for c in suspects])  # type: ignore[misc]
-        for cell, norm in zip(suspects, norms, strict=True):
-            if isinstance(norm, float) and norm == 0:
-                cell.old = False
-
-    def _moved_unseen(self, plan: Plan, now: dict[int, Number]) -> bool:
-        """Whether a norm is another than backward left although the version did not move (and unscaling is not why)."""
-        for cell in plan.cells:
-            new, old, grad = now.get(cell.index), cell.norm, cell.parameter.grad
-            if isinstance(new, float) and isinstance(old, float) and grad is not None and grad._version == cell.version:
-                expected = old / float(cell.scale) if plan.unscaled else old
-                if math.isfinite(expected) and abs(new - expected) > 1e-6 * expected:
-                    return True
-        return False
+        gradients = [c.parameter.grad for c in suspects if c.parameter.grad is not None]
+        for cell, norm in zip(suspects, self._norms(gradients), strict=True):
+            if type(norm) is float and norm == 0:
+                cell.generation = generation
 
     def _count_nonfinite(self, plan: Plan) -> None:
-        if all(type(v) is float for v in plan.used):
-            if math.isfinite(sum(plan.used)):
-                plan.nonfinite = 0
-                return
+        plan.nonfinite = 0
+        if self._lane.waiting:
+            plan.nonfinite = lanes.Derived(_nonfinite, plan.used)
+        elif not math.isfinite(sum(plan.used)):
             self._look_closer(plan)
-        plan.nonfinite = lanes.Derived(_nonfinite, plan.used)
+            plan.nonfinite = _nonfinite(plan.used)
 
     def _look_closer(self, plan: Plan) -> None:
         """Replace norms that left float32's range by those of float64, so that inf means a gradient that is not finite."""
+        used, left = list(plan.used), list(plan.left)
         with lanes.quiet():
             for position, cell in enumerate(plan.cells):
                 grad = cell.parameter.grad
-                if grad is not None and not math.isfinite(plan.used[position]):
-                    exact = lanes.exact_norm(_local(grad))
-                    same = plan.left[position] == plan.used[position] or math.isnan(exact)
-                    plan.used[position] = exact
-                    if same:
-                        plan.left[position] = exact
+                if grad is not None and not math.isfinite(used[position]):
+                    used[position] = lanes.exact_norm(_local(grad))
+                    if plan.left is plan.used or left[position] == plan.used[position]:
+                        left[position] = used[position]
+        plan.used, plan.left = used, left
 
 
-def _nonfinite(values: list[float]) -> int:
+def _moved_unseen(plan: Plan, left: list[Number], used: list[Number], unmoved: list[int]) -> bool:
+    """Whether a norm is another than backward left although the version did not move (and unscaling is not why)."""
+    for position in unmoved:
+        old, new = left[position], used[position]
+        if type(old) is float and type(new) is float:
+            expected = old / float(plan.scale) if plan.unscaled else old
+            if math.isfinite(expected) and abs(new - expected) > 1e-6 * expected:
+                return True
+    return False
+
+
+def _nonfinite(values: Sequence[float]) -> int:
     return sum(not math.isfinite(v) for v in values)
 
 
@@ -282,6 +302,11 @@ def _over(norm: Number, scale: Number) -> Number:
     if type(norm) is float and type(scale) is float:
         return norm / scale
     return lanes.Derived(lambda pair: pair[0] / pair[1], (norm, scale))
+
+
+def _is_simple(gradients: Sequence[Tensor]) -> bool:
+    """Whether all are plain float32 tensors of one layout, whose norms are taken together."""
+    return all(type(g) is Tensor and g.dtype is torch.float32 and g.layout is torch.strided for g in gradients)
 
 
 def _local(tensor: Tensor) -> Tensor:

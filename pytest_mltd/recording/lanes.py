@@ -96,10 +96,11 @@ class Lane:
         """Return a number for each 0-d tensor: floats for the CPU's, `Later` for a device's."""
         if not scalars:
             return []
-        kind = scalars[0].device
-        if all(s.device == kind for s in scalars):
-            return self._read_alike(scalars)
-        return [self._read_alike([s])[0] for s in scalars]
+        if len(scalars) > 1:
+            kind = scalars[0].device
+            if any(s.device != kind for s in scalars):
+                return [self._read_alike([s])[0] for s in scalars]
+        return self._read_alike(scalars)
 
     def fetch(self) -> None:
         """Start to fetch everything that waits on a device."""
@@ -119,8 +120,8 @@ class Lane:
 
     def _read_alike(self, scalars: Sequence[Tensor]) -> list[Number]:
         stacked = scalars[0].reshape(1) if len(scalars) == 1 else torch.stack(list(scalars))
-        if stacked.device.type == "cpu":
-            return stacked.tolist()
+        if stacked.is_cpu:
+            return stacked.tolist()  # type: ignore[no-any-return]
         self.waiting = True
         batch = _Batch(stacked)
         self._pending.append(batch)
@@ -143,7 +144,7 @@ def exact_norm(tensor: Tensor) -> float:
     return float(torch.linalg.vector_norm(_dense(tensor).double()))
 
 
-def total(values: list[float]) -> float:
+def total(values: Sequence[float]) -> float:
     """Return the L2 norm over several tensors from the norm of each; what was not taken (negative) is left out."""
     return math.hypot(*(v for v in values if v >= 0 or v != v))
 
@@ -189,9 +190,14 @@ def _quieted() -> Any:
         yield
 
 
+def has_modes() -> bool:
+    """Whether the program has a mode on that sees every operation."""
+    return bool(torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack())
+
+
 def quiet() -> contextlib.AbstractContextManager[Any]:
     """Return a context in which our own operations are not differentiated, nor seen by a mode that the program has on."""
-    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+    if has_modes():
         return _quieted()
     return torch.no_grad()
 

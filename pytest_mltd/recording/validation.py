@@ -23,6 +23,11 @@ class Validation:
         self._forward: tuple[str, str, int] | None = None  # root, site, step of a forward whose loss has not come yet
         self._seen: set[str] = set()
 
+    @property
+    def waits(self) -> bool:
+        """Whether something is undecided, so that a training forward must be told too."""
+        return bool(self._waiting) or self._forward is not None
+
     def forward(self, root: str, site: str, step: int, mode: int, grad: bool) -> None:
         """A root was called."""
         if mode == TRAIN and grad:

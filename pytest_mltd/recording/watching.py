@@ -11,7 +11,7 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, BinaryIO, Concatenate, Final, ParamSpec
 
@@ -28,31 +28,27 @@ from pytest_mltd.recording.spool import Spool
 from pytest_mltd.recording.validation import EVAL, TRAIN, UNSEEN, Validation
 
 P = ParamSpec("P")
+_clock = time.perf_counter
 _NAN: Final = float("nan")
 _KIND: Final = {kind: index for index, kind in enumerate(CALLS)}
 _WALKS: Final = 50  # after the first steps the graph is walked at each 50th backward of a stream
 _MOST_BYTES: Final = 64 << 20  # of a leaf whose bytes are compared between walks; a guess
 
 
-def part(name: str) -> Callable[[Callable[Concatenate[Watcher, P], None]], Callable[Concatenate[Watcher, P], None]]:
-    """Make a method one that never raises: an error is noted once, and all methods of that part are off from then on."""
+def guarded(method: Callable[Concatenate[Watcher, P], None]) -> Callable[Concatenate[Watcher, P], None]:
+    """Make a method one that never raises: an error is noted once, and the part that was at work is off from then on."""
 
-    def decorate(method: Callable[Concatenate[Watcher, P], None]) -> Callable[Concatenate[Watcher, P], None]:
-        @functools.wraps(method)
-        def guarded(self: Watcher, *args: P.args, **kwargs: P.kwargs) -> None:
-            if name in self.off:
-                return
-            start = time.perf_counter()
-            try:
-                method(self, *args, **kwargs)
-            except Exception as error:
-                self.fail(name, error)
-            finally:
-                self.spent += time.perf_counter() - start
+    @functools.wraps(method)
+    def run(self: Watcher, *args: P.args, **kwargs: P.kwargs) -> None:
+        start = _clock()
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            self.fail(error)
+        finally:
+            self.spent += _clock() - start
 
-        return guarded
-
-    return decorate
+    return run
 
 
 class Watcher(hooks.Listener):
@@ -71,7 +67,8 @@ class Watcher(hooks.Listener):
         self.gradients = Gradients(self.lane)
         self.passes = forwards.Forwards(self.names, self.lane)
         self.validation = Validation(self.spool)
-        self.off: set[str] = set()
+        self.off: set[str] = set()  # parts that have failed
+        self._doing = ""  # the part at work
         self.spent = 0.0  # seconds inside of our own code
         self.step = 0
         self.thread = threading.get_ident()
@@ -87,10 +84,11 @@ class Watcher(hooks.Listener):
         self._backward: Backward | None = None  # the one that runs
         # optimizers
         self._made: list[tuple[weakref.ref[Optimizer], FrameNames]] = []
-        self._candidates: list[weakref.ref[Optimizer]] | None = (
-            None  # those that were there before; None: not looked for
-        )
+        self._candidates: list[weakref.ref[Optimizer]] | None = None  # those from before; None: not looked for
+        self._news = True  # whether there may be optimizers to take up
         # between two steps
+        self._due = True  # whether the next step is a sampled one
+        self._digest_due = exact or level.digests
         self._states: tuple[int, int, int] | None = None
         self._batches: list[int] = []
         self._losses: list[Number] = []
@@ -100,97 +98,111 @@ class Watcher(hooks.Listener):
 
     # -- what the hooks tell
 
+    @guarded
     def created(self, optimizer: Optimizer, frame: FrameType) -> None:
-        self._created(optimizer, frame)
+        if self._may("optimizers"):
+            self._made.append((weakref.ref(optimizer), FrameNames(sites.caller_outside(frame), optimizer)))
+            self._news = True
 
+    @guarded
     def before_backward(
         self, tensors: Any, gradients: Any, inputs: Any, create_graph: bool, accumulate: bool, frame: FrameType
     ) -> None:
         self._backward = None
         if not accumulate and not any(graph.is_parameter(t) for t in inputs or ()):
             return  # the gradient of an input: a penalty, a saliency map; not training
-        self._look_at_optimizers(tensors)
-        self._loss(tensors, gradients, create_graph, accumulate, frame)
-        self._gradients_before()
-        self._take_states()
+        if self._news and self._may("optimizers"):
+            self._look_at_optimizers(tensors)
+        if self._may("losses"):
+            self._loss(tensors, gradients, create_graph, accumulate, frame)
+        if self._may("gradients"):
+            self.gradients.before_backward()
+        if self._states is None and self._digest_due and self._may("digests"):
+            self._states = digests.of_random_states()
 
+    @guarded
     def after_backward(self) -> None:
-        if self._backward is not None:
-            self._gradients_after()
+        if self._backward is not None and self._may("gradients"):
+            self.gradients.after_backward(self._backward, self.gradients.plans)
+            if self._digest_due and self._may("digests"):
+                self._digest_gradients()
 
+    @guarded
     def before_step(self, optimizer: Optimizer, closure: bool, frame: FrameType) -> None:
-        self._step_begins(optimizer, closure, frame)
+        if self._may("steps"):
+            self._step_begins(optimizer, closure, frame)
 
     def after_step(self, optimizer: Optimizer) -> None:
         self._step_ends(optimizer)
-        self._write()
         if self._steps is not None and any(plan.count >= self._steps for plan in self.gradients.plans):
             self._on_full()
 
-    @part("scaler")
+    @guarded
     def skipped_step(self, optimizer: Optimizer, frame: FrameType) -> None:
         plan = self.gradients.plan(optimizer)
-        if plan is not None:
+        if plan is not None and self._may("scaler"):
             self._call("skipped_step", self.names.optimizers[plan.index].name, _NAN, frame)
-            self.gradients.after_step(plan)
+            plan.end_generation()
             self._between()
 
-    @part("scaler")
+    @guarded
     def scaled(self, scaler: Any, outputs: Any) -> None:
-        scale = scaler._scale
-        number = self.lane.read([scale.detach().clone()])[0] if isinstance(scale, Tensor) else float(scale)
-        self._scaled += [(weakref.ref(t), number) for t in forwards.tensors_in(outputs)]
-        del self._scaled[:-16]
+        if self._may("scaler"):
+            scale = scaler._scale
+            number = self.lane.read([scale.detach().clone()])[0] if isinstance(scale, Tensor) else float(scale)
+            self._scaled += [(weakref.ref(t), number) for t in forwards.tensors_in(outputs)]
+            del self._scaled[:-16]
 
-    @part("scaler")
+    @guarded
     def unscaled(self, optimizer: Optimizer, frame: FrameType) -> None:
         plan = self.gradients.plan(optimizer)
-        if plan is not None:
+        if plan is not None and self._may("scaler"):
             plan.unscaled = True
             self._call("unscale", self.names.optimizers[plan.index].name, _NAN, frame)
 
-    @part("calls")
+    @guarded
     def called(self, kind: str, who: str, value: float, frame: FrameType) -> None:
-        if kind in ("train", "eval"):
+        if kind == "train" or kind == "eval":
             self._mode = TRAIN if kind == "train" else EVAL
-            if kind == "train":
+            if kind == "train" and self._may("validation"):
                 self.validation.training_again()
-        self._call(kind, who, value, frame)
+        if self._may("calls"):
+            self._call(kind, who, value, frame)
 
-    @part("validation")
     def loss(self, name: str, result: Any, frame: FrameType) -> None:
-        if not isinstance(result, Tensor) or not lanes.readable(result):
-            return
-        grad = result.requires_grad
-        if grad and self._mode != EVAL:
-            return
-        with lanes.quiet():
-            value = result.detach() if result.numel() == 1 else result.detach().mean()
-            number = self.lane.read([value.reshape(())])[0]
-        self.validation.loss(self.step, self._stream(self.places.index(frame)), number, self._mode, grad)
+        if self._mode == EVAL or not getattr(result, "requires_grad", True):  # else it is about to be trained on
+            self._validation_loss(result, frame)
 
-    @part("seeds")
+    @guarded
     def seeded(self, what: str, value: Any, frame: FrameType) -> None:
-        site = self.places.index(frame)
-        text = None if value is None else repr(value)[:80]
-        self.spool.seeds.append(
-            SeedCall(what=what, value=text, site=self.places.text(site), step=self.step, clock=_is_clock(value))
-        )
-        self._call("seed", what, _NAN, frame)
+        if self._may("seeds"):
+            site = self.places.text(self.places.index(frame))
+            text = None if value is None else repr(value)[:80]
+            self.spool.seeds.append(SeedCall(what=what, value=text, site=site, step=self.step, clock=_is_clock(value)))
+            self._call("seed", what, _NAN, frame)
 
+    @guarded
     def entered(self, module: torch.nn.Module, args: Any, frame: FrameType) -> None:
-        self._forward(module, args, frame)
+        if self._may("forwards") and self.passes.is_root(module, frame):
+            self._forward(module, args, frame)
 
+    @guarded
     def left(self, module: torch.nn.Module, kwargs: Any, output: Any, above: list[Any], frame: FrameType) -> None:
-        if not above and kwargs:
-            self._keywords(module, kwargs, frame)
-        if self.sampling:
-            self._output(module, output, above, frame)
+        if kwargs and not above and self._may("forwards") and self.passes.is_root(module, frame):
+            self._batch_in_keywords(module, kwargs, frame)
+        if self.sampling and self._may("outputs"):
+            self.passes.output(module, output, above, frame, self.level.output_digests)
 
     # -- the whole run
 
-    def fail(self, name: str, error: Exception) -> None:
-        """Note an error of ours once, and switch its part off."""
+    def _may(self, part: str) -> bool:
+        """Begin a part's work, unless it is off."""
+        self._doing = part
+        return part not in self.off
+
+    def fail(self, error: Exception) -> None:
+        """Note an error of ours once, and switch the part at work off."""
+        name = self._doing
         if name not in self.off:
             self.off.add(name)
             self.spool.notes.append(
@@ -204,9 +216,10 @@ class Watcher(hooks.Listener):
             text = self.spool.text(f"{split}/{name}" if split else name)
             self.spool.rows["logged"].append((self.step, text, float(value)))
 
-    @part("end")
+    @guarded
     def finish(self) -> None:
         """Write what waits and what can only be said at the end."""
+        self._doing = "end"
         self.validation.training_again()
         self.validation.end()
         self.names.refresh()
@@ -219,12 +232,6 @@ class Watcher(hooks.Listener):
 
     # -- optimizers
 
-    @part("optimizers")
-    def _created(self, optimizer: Optimizer, frame: FrameType) -> None:
-        place = sites.caller_outside(frame)
-        self._made.append((weakref.ref(optimizer), FrameNames(place, optimizer)))
-
-    @part("optimizers")
     def _look_at_optimizers(self, tensors: Any) -> None:
         """Take up optimizers made in the block, and those from before whose parameters this loss reaches."""
         for ref, found in self._made:
@@ -242,6 +249,7 @@ class Watcher(hooks.Listener):
                     self._candidates.remove(ref)
                     if optimizer is not None and self.gradients.plan(optimizer) is None:
                         self._take_optimizer(optimizer, FrameNames(None, optimizer))
+        self._news = bool(self._candidates) and sum(self._backwards) <= self.level.early
 
     def _take_optimizer(self, optimizer: Optimizer, found: FrameNames) -> Plan:
         plan = Plan(optimizer, self.names.add_optimizer(optimizer, found.variable))
@@ -260,7 +268,6 @@ class Watcher(hooks.Listener):
 
     # -- losses and gradients
 
-    @part("losses")
     def _loss(self, tensors: Any, gradients: Any, create_graph: bool, accumulate: bool, frame: FrameType) -> None:
         site = self.places.index(frame)
         stream = self._stream(site)
@@ -282,7 +289,6 @@ class Watcher(hooks.Listener):
             self._walk(tensors)
         self._backward = Backward(value, stream, scale, create_graph)
 
-    @part("graph")
     def _walk(self, tensors: Any) -> None:
         """Find leaves that belong to no known module or optimizer, and those that move without one."""
         for leaf in graph.leaves(tensors):
@@ -305,17 +311,6 @@ class Watcher(hooks.Listener):
         before = self._leaves.get(leaf)
         self._leaves.put(leaf, now)
         return before is not None and before != now
-
-    @part("gradients")
-    def _gradients_before(self) -> None:
-        self.gradients.before_backward()
-
-    @part("gradients")
-    def _gradients_after(self) -> None:
-        if self._backward is not None:
-            self.gradients.after_backward(self._backward, self.gradients.plans)
-        if self._digest_due:
-            self._digest_gradients()
 
     def _stream(self, site: int) -> int:
         stream = self._stream_at.get(site)
@@ -355,7 +350,6 @@ class Watcher(hooks.Listener):
 
     # -- steps
 
-    @part("steps")
     def _step_begins(self, optimizer: Optimizer, closure: bool, frame: FrameType) -> None:
         plan = self.gradients.plan(optimizer)
         if plan is None:
@@ -366,98 +360,104 @@ class Watcher(hooks.Listener):
         if plan.count == 0:
             expression = sites.called_as(sites.caller_outside(frame))
             self.names.call_optimizer(plan.index, expression.removesuffix(".step"))
-        if plan.size != size_of(optimizer) or (self._is_sampled(plan) and self._replaced(optimizer, plan)):
+        if plan.size != size_of(optimizer) or (self.level.due(plan.count) and self._replaced(optimizer, plan)):
             self._take_parameters(optimizer, plan)
         self._call("step", self.names.optimizers[plan.index].name, _NAN, frame)
         plan.closure = closure
         if hooks.in_backward() and self._backward is not None:
             self.gradients.after_backward(self._backward, [plan])
+        sampled = self.level.due(plan.count)
         if not closure:
-            self.gradients.before_step(plan, self._confirm_due(plan))
-            if self._digest_due:
-                self._digest_used(plan)
-        if self._is_sampled(plan) and "updates" not in self.off:
-            plan.before = None
-            self._copy_weights(plan)
+            self._read_used(plan, sampled)
+        if sampled and self.level.samples and self._may("updates"):
+            with lanes.quiet():
+                plan.before = clones([c.parameter for c in plan.cells])
 
-    @part("updates")
-    def _copy_weights(self, plan: Plan) -> None:
-        with lanes.quiet():
-            plan.before = clones([c.parameter for c in plan.cells])
+    def _read_used(self, plan: Plan, sampled: bool) -> None:
+        plan.left = plan.used = ()
+        if self._may("gradients"):
+            self.gradients.before_step(plan, sampled)
+            if self._digest_due and self._may("digests"):
+                plan.digested = [self._digest(c.parameter.grad) for c in plan.cells]
 
-    @part("steps")
+    @guarded
     def _step_ends(self, optimizer: Optimizer) -> None:
         plan = self.gradients.plan(optimizer)
-        if plan is None:
+        if plan is None or not self._may("steps"):
             return
         if plan.closure:
-            self.gradients.before_step(plan, self._confirm_due(plan))
-            if self._digest_due:
-                self._digest_used(plan)
+            self._read_used(plan, self.level.due(plan.count))
+        self._doing = "steps"
         if _skipped_inside(optimizer):
             self._call("skipped_step", self.names.optimizers[plan.index].name, _NAN, None)
         else:
-            self._step_row(optimizer, plan)
-            if plan.before is not None:
-                self._updates(plan)
-            if self.passes.outputs:
-                self._outputs()
-            if self._digest_due:
-                self._digests(optimizer, plan)
-            plan.count += 1
-            self.step += 1
-        self.gradients.after_step(plan)
+            self._take_step(optimizer, plan)
+        plan.end_generation()
         self._between()
+        self._doing = "writing"
+        self._write()
+
+    def _take_step(self, optimizer: Optimizer, plan: Plan) -> None:
+        self._step_row(optimizer, plan)
+        step = self.step
+        plan.count += 1  # before what may fail: the numbers of steps must stay true
+        self.step += 1
+        if plan.before is not None and self._may("updates"):
+            self._updates(plan, step)
+        if self.passes.outputs and self._may("outputs"):
+            self._outputs(step)
+        if self._digest_due and self._may("digests"):
+            self._digests(optimizer, plan, step)
 
     def _step_row(self, optimizer: Optimizer, plan: Plan) -> None:
         losses = plan.losses or plan.others
         rates = [self._number(group["lr"]) for group in optimizer.param_groups if "lr" in group] or [_NAN]
-        highest, lowest = (rates[0], rates[0]) if len(rates) == 1 else (_joint(max, rates), _joint(min, rates))
+        joint = self._joint
+        highest, lowest = (rates[0], rates[0]) if len(rates) == 1 else (joint(max, rates), joint(min, rates))
+        left = joint(lanes.total, plan.left)
         self.spool.rows["steps"].append(
             (
                 plan.index,
                 plan.stream,
-                _joint(_mean, losses) if len(losses) != 1 else losses[0],
+                losses[0] if len(losses) == 1 else joint(_mean, losses),
                 len(losses),
                 highest,
                 lowest,
-                _joint(lanes.total, plan.left),
-                _joint(lanes.total, plan.used),
+                left,
+                left if plan.used is plan.left else joint(lanes.total, plan.used),
                 plan.nonfinite,
                 plan.scale,
                 plan.stale,
                 self._mode,
             )
         )
-        self.spool.rows["parameter_norms"].append((self.step, (plan.indexes, plan.left), (plan.indexes, plan.used)))
-        self.spool.cells += 2 * len(plan.left)
+        if plan.left:
+            self.spool.rows["parameter_norms"].append((self.step, (plan.indexes, plan.left), (plan.indexes, plan.used)))
+            self.spool.cells += 2 * len(plan.left)
 
-    @part("updates")
-    def _updates(self, plan: Plan) -> None:
+    def _updates(self, plan: Plan, step: int) -> None:
         before, plan.before = plan.before or [], None
         weights = [c.parameter for c in plan.cells]
         if len(before) == len(weights) and weights:
             update, weight = update_norms(before, weights, self.lane)
-            self.spool.rows["updates"].append((self.step, (plan.indexes, update), (plan.indexes, weight)))
+            self.spool.rows["updates"].append((step, (plan.indexes, update), (plan.indexes, weight)))
             self.spool.cells += 2 * len(weights)
 
-    @part("outputs")
-    def _outputs(self) -> None:
+    def _outputs(self, step: int) -> None:
         taken, self.passes.outputs = self.passes.outputs, {}
         indexes = list(taken)
         columns = [list(column) for column in zip(*(statistics for statistics, _ in taken.values()), strict=True)]
         rows = [rows for _, rows in taken.values()]
-        self.spool.rows["outputs"].append((self.step, *((indexes, c) for c in columns), (indexes, rows)))
+        self.spool.rows["outputs"].append((step, *((indexes, c) for c in columns), (indexes, rows)))
         self.spool.cells += 6 * len(indexes)
 
+    def _joint(self, function: Callable[[Any], float], values: Sequence[Number]) -> Number:
+        return lanes.Derived(function, values) if self.lane.waiting else function(values)
+
     def _number(self, value: Any) -> Number:
-        return self.lane.read([value.detach().reshape(()).clone()])[0] if isinstance(value, Tensor) else float(value)
-
-    def _is_sampled(self, plan: Plan) -> bool:
-        return self.level.samples and self.level.due(plan.count)
-
-    def _confirm_due(self, plan: Plan) -> bool:
-        return self.level.due(plan.count)
+        if isinstance(value, Tensor):
+            return self.lane.read([value.detach().reshape(()).clone()])[0]
+        return float(value)
 
     def _replaced(self, optimizer: Optimizer, plan: Plan) -> bool:
         now = parameters_of(optimizer)
@@ -468,17 +468,17 @@ class Watcher(hooks.Listener):
         self._states = None
         self._batches = []
         self._losses = []
-        self._due = any(self.level.due(plan.count) for plan in self.gradients.plans if plan.count or not self.step)
-        self.passes.outputs = {}
-        self.passes.digests = {}
-        wanted = self.level.samples and self._due
+        level = self.level
+        self._due = any(level.due(plan.count) for plan in self.gradients.plans if plan.count or not self.step)
+        self._digest_due = self._exact or (level.digests and self._due)
+        if self.passes.outputs:
+            self.passes.outputs = {}
+            self.passes.digests = {}
+        wanted = level.samples and self._due
         if wanted != self.sampling:
             self.sampling = wanted
             hooks.sample(wanted)
 
-    _due = True
-
-    @part("writing")
     def _write(self) -> None:
         if self._marks is not None:
             if self.lane.arrived:
@@ -493,37 +493,31 @@ class Watcher(hooks.Listener):
 
     # -- digests
 
-    @property
-    def _digest_due(self) -> bool:
-        return self._exact or (self.level.digests and self._due and not self.lane.waiting)
+    def _digest(self, tensor: Tensor | None) -> int:
+        """Return a tensor's digest; on an accelerator only where the caller has asked for exactness: it waits."""
+        if tensor is None or not (tensor.is_cpu or self._exact or self.level.output_digests):
+            return NO_DIGEST
+        return digests.of_tensor(tensor.detach())
 
-    @part("digests")
-    def _take_states(self) -> None:
-        if self._states is None and self._digest_due:
-            self._states = digests.of_random_states()
-
-    @part("digests")
     def _digest_gradients(self) -> None:
         for plan in self.gradients.plans:
-            plan.digests = [_grad_digest(c.parameter) for c in plan.cells]
+            plan.digests = [self._digest(c.parameter.grad) for c in plan.cells]
 
-    @part("digests")
-    def _digest_used(self, plan: Plan) -> None:
-        plan.digested = [_grad_digest(c.parameter) for c in plan.cells]
-
-    @part("digests")
-    def _digests(self, optimizer: Optimizer, plan: Plan) -> None:
+    def _digests(self, optimizer: Optimizer, plan: Plan, step: int) -> None:
         none = [NO_DIGEST] * len(plan.cells)
         self.spool.rows["digests"].append(
             (
-                self.step,
+                step,
                 *(self._states or (NO_DIGEST, NO_DIGEST, NO_DIGEST)),
                 digests.combined(self._batches) if self._batches else NO_DIGEST,
                 digests.of_numbers(self._losses),
-                digests.of_tree([optimizer.state.get(c.parameter) for c in plan.cells]),
+                digests.of_tree(
+                    [optimizer.state.get(c.parameter) for c in plan.cells],
+                    device=self._exact or self.level.output_digests,
+                ),
                 (plan.indexes, plan.digests or none),
                 (plan.indexes, plan.digested or none),
-                (plan.indexes, [digests.of_tensor(c.parameter.detach()) for c in plan.cells]),
+                (plan.indexes, [self._digest(c.parameter) for c in plan.cells]),
                 (list(self.passes.digests), list(self.passes.digests.values())) if self.passes.digests else None,
             )
         )
@@ -532,32 +526,28 @@ class Watcher(hooks.Listener):
 
     # -- forwards
 
-    @part("forwards")
     def _forward(self, module: torch.nn.Module, args: Any, frame: FrameType) -> None:
-        if not self.passes.is_root(module, frame):
-            return
         grad = torch.is_grad_enabled()
         self._mode = TRAIN if module.training else EVAL
-        self._take_states()
         site = self.places.index(frame)
         name = self.names.root_name(module)
         who = self.spool.text(name)
         if args:
             self._batch(who, site, args, grad)
-            if grad:
+            if grad and self.passes.batch is None:
                 self.passes.keep_batch(args, {})
-        self.validation.forward(name, self.places.text(site), self.step, self._mode, grad)
-        self.spool.rows["calls"].append(
-            (_KIND["forward"], self.step, who, site, float(module.training), NO_DIGEST, int(grad))
-        )
+        if self._mode == EVAL or not grad or self.validation.waits:
+            self.validation.forward(name, self.places.text(site), self.step, self._mode, grad)
+        mode = 1.0 if module.training else 0.0
+        self.spool.rows["calls"].append((_KIND["forward"], self.step, who, site, mode, NO_DIGEST, 1 if grad else 0))
+        if self._states is None and self._digest_due and self._may("digests"):
+            self._states = digests.of_random_states()
 
-    @part("forwards")
-    def _keywords(self, module: torch.nn.Module, kwargs: Any, frame: FrameType) -> None:
-        if self.passes.is_root(module, frame):
-            grad = torch.is_grad_enabled()
-            self._batch(self.spool.text(self.names.root_name(module)), self.places.index(frame), kwargs, grad)
-            if grad:
-                self.passes.keep_batch((), kwargs)
+    def _batch_in_keywords(self, module: torch.nn.Module, kwargs: Any, frame: FrameType) -> None:
+        grad = torch.is_grad_enabled()
+        self._batch(self.spool.text(self.names.root_name(module)), self.places.index(frame), kwargs, grad)
+        if grad and self.passes.batch is None:
+            self.passes.keep_batch((), kwargs)
 
     def _batch(self, who: int, site: int, inputs: Any, grad: bool) -> None:
         rows, digest = forwards.batch_digest(inputs, device=self._exact or self.level.output_digests)
@@ -565,9 +555,15 @@ class Watcher(hooks.Listener):
             self._batches.append(digest)
             self.spool.rows["calls"].append((_KIND["batch"], self.step, who, site, rows, digest, int(grad)))
 
-    @part("outputs")
-    def _output(self, module: torch.nn.Module, output: Any, above: list[Any], frame: FrameType) -> None:
-        self.passes.output(module, output, above, frame, self.level.output_digests)
+    @guarded
+    def _validation_loss(self, result: Any, frame: FrameType) -> None:
+        if not lanes.readable(result) or not self._may("validation"):
+            return
+        with lanes.quiet():
+            value = result.detach() if result.numel() == 1 else result.detach().mean()
+            number = self.lane.read([value.reshape(())])[0]
+        stream = self._stream(self.places.index(frame))
+        self.validation.loss(self.step, stream, number, self._mode, result.requires_grad)
 
     # -- calls and facts
 
@@ -603,12 +599,6 @@ class FrameNames:
                     self.parameters[number] = here[id(parameter)]
 
 
-def _joint(function: Callable[[list[float]], float], values: list[Number]) -> Number:
-    if all(type(v) is float for v in values):
-        return function(values)
-    return lanes.Derived(function, values)
-
-
 def _mean(values: list[float]) -> float:
     return math.fsum(values) / len(values) if values and all(map(math.isfinite, values)) else _plain_mean(values)
 
@@ -625,11 +615,6 @@ def _skipped_inside(optimizer: Optimizer) -> bool:
     """Whether a fused optimizer itself left the update out, on the CPU where it can be known without waiting."""
     found = getattr(optimizer, "found_inf", None)
     return isinstance(found, Tensor) and found.device.type == "cpu" and bool(found.item())
-
-
-def _grad_digest(parameter: Tensor) -> int:
-    grad = parameter.grad
-    return NO_DIGEST if grad is None else digests.of_tensor(grad.detach())
 
 
 def _is_clock(value: Any) -> bool:
