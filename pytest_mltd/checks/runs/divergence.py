@@ -422,14 +422,15 @@ def _states_seen(one: Trace, two: Trace) -> str:
 
 
 def _reordered(one: Trace, two: Trace) -> bool:
-    """Whether both runs saw mostly the same batches, as a set, so that only their order differs."""
-    sets = []
+    """Whether the batches that differ are mostly the same ones as a set, so that only their order differs."""
+    batches = []
     for trace in (one, two):
-        batches = trace.calls["digest"][trace.of("batch")]
-        if not batches.any():
-            batches = trace.digests["inputs"]
-        sets.append({int(d) for d in batches if d != NO_DIGEST})
-    return len(sets[0]) > 1 and len(sets[0] & sets[1]) >= 0.5 * min(len(s) for s in sets)
+        seen = trace.calls["digest"][trace.of("batch")]
+        batches.append(seen if seen.any() else trace.digests["inputs"])
+    length = min(b.size for b in batches)
+    moved = batches[0][:length] != batches[1][:length]
+    left, right = ({int(d) for d in b[:length][moved] if d != NO_DIGEST} for b in batches)
+    return len(left) > 1 and len(left & right) >= 0.5 * min(len(left), len(right))
 
 
 def _initial_weights(one: Trace, two: Trace) -> str:
@@ -452,7 +453,7 @@ def _ends_differ(one: Trace, two: Trace) -> Finding | None:
     which = 1 if shorter is one else 2
     return Finding(
         ok=False,
-        headline=f"runs agree for {counted(shorter.n_steps, 'step')}, then run {which} ends and the other goes on to step {longer.n_steps}",
+        headline=f"runs agree up to step {shorter.n_steps}, where run {which} ends; the other goes on to step {longer.n_steps}",
         culprit=f"step {shorter.n_steps}",
         amount=shorter.n_steps,
         step=shorter.n_steps,

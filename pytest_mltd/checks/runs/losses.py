@@ -9,7 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from pytest_mltd.checks.runs.curves import Curve, curves, moving_target, no_training, too_short, trailing_median
+from pytest_mltd.checks.runs.curves import (
+    Curve,
+    block_medians,
+    curves,
+    moving_target,
+    no_training,
+    too_short,
+    trailing_median,
+)
 from pytest_mltd.checks.runs.places import counted, listed
 from pytest_mltd.core.asking import asserting, check, sift
 from pytest_mltd.core.findings import Finding, Table, not_asked
@@ -319,12 +327,13 @@ def _baseline(trace: Trace, curve: Curve) -> _Baseline | None:
             )
     if facts or not _fresh(trace):
         return None
-    return _Baseline(curve.start, f"{number(curve.start, 3)}, the first level", "What the untrained weights gave")
+    first = max(curve.start, float(block_medians(curve.finite, blocks=10)[0]))
+    return _Baseline(first, f"{number(first, 3)}, the first level", "What the untrained weights gave")
 
 
 def _gain(curve: Curve, level: float) -> float:
-    """Return the share of a constant answer's loss that was gained at the best level held."""
-    return 1.0 - min(curve.lowest, curve.late) / level
+    """Return the share of a constant answer's loss that was gained at the best level held for a tenth of the run."""
+    return 1.0 - float(block_medians(curve.finite, blocks=10).min()) / level
 
 
 def _fresh(trace: Trace) -> bool:

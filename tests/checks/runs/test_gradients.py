@@ -278,7 +278,11 @@ def test_a_run_without_training_is_not_a_pass(check):
 
 @pytest.mark.parametrize(
     ("check", "broken", "place"),
-    [(check_explosion, exploding, "fc2.*"), (check_vanishing, fading, "layers.*"), (check_stale_gradients, stale, "SGD")],
+    [
+        (check_explosion, exploding, "fc2.*"),
+        (check_vanishing, fading, "layers.*"),
+        (check_stale_gradients, stale, "SGD"),
+    ],
 )
 def test_a_place_may_be_allowed(made, check, broken, place):
     """A reason for the place is kept, and the run passes."""

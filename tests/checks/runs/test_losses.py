@@ -144,7 +144,7 @@ def test_a_loss_at_the_entropy_of_the_labels_is_a_plateau(made):
     """What the label frequencies alone give is the level that has to be left."""
     finding = check_plateau(flat(made, facts=(ENTROPY,)).trace())
     assert finding.headline == (
-        "the loss of 'train.py:12' stays on a plateau for 200 steps: it ends at 2.301, within 0.3% of 2.3, the entropy of the "
+        "the loss of 'train.py:12' stays on a plateau for 200 steps: it ends at 2.301, within 0.1% of 2.3, the entropy of the "
         "labels (min_gain=0.03)"
     )
 
