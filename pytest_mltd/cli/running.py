@@ -154,9 +154,6 @@ def _show(error: BaseException, arguments: tuple[str, ...], output: Output) -> i
             return error.code
         sys.stderr.write(f"{error.code}\n")
         return 1
-    from pytest_mltd.recording.running import NOTE
-
-    error.__notes__ = [note for note in getattr(error, "__notes__", ()) if note != NOTE]
     sys.excepthook(type(error), error, _of_the_program(error.__traceback__))
     return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
 

@@ -30,9 +30,6 @@ STEPS = _Unsaid(200)  # a guess: enough to see a loss fall or burst, and on smal
 SEED = _Unsaid(0)
 
 
-NOTE = "mltd: what was recorded before this is the error's .mltd_run; mltd.diagnose takes it"
-
-
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run that is over. It is taken wherever a recording or a trace is: ``diagnose(run)``, ``check_explosion(run)``.
@@ -165,16 +162,12 @@ def _record(
         pass
     except BaseException as error:
         if recording is not None:
-            _leave_with(error, Run(None, recording, seeding, sliced))
+            # No note on it: pytest.raises(match=…) would read that too.
+            with contextlib.suppress(AttributeError, TypeError):  # an exception class may forbid it
+                error.mltd_run = Run(None, recording, seeding, sliced)  # type: ignore[attr-defined]
         raise
     assert recording is not None  # given by `record`, which else has raised
     return Run(result, recording, seeding, sliced)
-
-
-def _leave_with(error: BaseException, run: Run) -> None:
-    with contextlib.suppress(AttributeError, TypeError):  # an exception class may forbid it
-        error.mltd_run = run  # type: ignore[attr-defined]
-        error.add_note(NOTE)
 
 
 def _program(
