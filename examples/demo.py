@@ -38,8 +38,9 @@ def show(name):
         red = python(copy, *PYTEST)
         print("\n".join(message(red.stdout)))
         heading(f"{name}: with fix.patch")
-        print("\n".join(line for line in (copy / "fix.patch").read_text().splitlines() if re.match(r"[-+][^-+]", line)))
-        apply_patch(copy)
+        patch = (copy / "fix.patch").read_text()
+        print("\n".join(line for line in patch.splitlines() if re.match(r"[-+][^-+]", line)))
+        apply_patch(copy, patch)
         green = python(copy, *PYTEST)
         print(f"\n{last_line(green.stdout)}\n")
         if green.returncode:
@@ -78,9 +79,9 @@ def last_line(output):
     return output.rstrip().rpartition("\n")[2]
 
 
-def apply_patch(folder):
-    """Apply the folder's fix.patch, without a program that a fresh machine may lack. Each hunk must fit exactly."""
-    _, *files = re.split(r"^--- a/.*\n(?=\+\+\+ b/)", (folder / "fix.patch").read_text(), flags=re.MULTILINE)
+def apply_patch(folder, patch):
+    """Apply a patch to a folder, without a program that a fresh machine may lack. Each hunk must fit exactly."""
+    _, *files = re.split(r"^--- a/.*\n(?=\+\+\+ b/)", patch, flags=re.MULTILINE)
     for changes in files:
         heading_line, _, body = changes.partition("\n")
         target = folder / heading_line.removeprefix("+++ b/")
@@ -90,7 +91,7 @@ def apply_patch(folder):
             before = "".join(line[1:] for line in lines if line[0] in " -")
             after = "".join(line[1:] for line in lines if line[0] in " +")
             if text.count(before) != 1:
-                raise ValueError(f"fix.patch: a hunk fits {text.count(before)} places of {target.name}")
+                raise ValueError(f"patch: a hunk fits {text.count(before)} places of {target.name}")
             text = text.replace(before, after)
         target.write_text(text)
 
@@ -102,7 +103,7 @@ def incident(name, folder):
     shutil.copytree(HERE / name / "incidents", copy / "incidents", ignore=shutil.ignore_patterns("*.jsonl", "*.md"))
     commit(folder, "Train the first model")
     python(folder, *PYTEST, "--mltd-repro", "--mltd-incident", title)
-    apply_patch(copy)
+    apply_patch(copy, (copy / "fix.patch").read_text())
     commit(folder, "Apply the fix")
     python(folder, *PYTEST, "--mltd-repro", "--mltd-incident", title)
     reported = python(folder, "-m", "pytest_mltd", "report", title)

@@ -9,12 +9,14 @@ A document has a folder of its own, empty at first, and its blocks are run in or
 - ``sh``: each line is run and must end with 0. Lines for `pip`, `make` and `git` are not run but read: the extra and the
   target must exist.
 - ``toml``, ``ini``, ``json``: must parse; settings of pytest among them must exist.
-- ``text``: a picture, not judged. ``diff``: not judged.
+- ``diff``: is applied to the files of the earlier blocks, and must fit.
+- ``text``: a picture, not judged.
 
 ``make docs`` (this file as a program) writes the output under ``$`` again where it no longer holds.
 """
 
 import configparser
+import importlib.util
 import json
 import math
 import os
@@ -48,6 +50,17 @@ MOVES = [
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[+-]\d\d:?\d\d)?"), "2026-01-01 00:00"),
     (re.compile(r"={3,}|-{3,}|_{3,}"), "==="),
 ]
+
+
+# A reader has this plugin; the others that are installed to develop it have lines of their own to say.
+OTHERS_OFF = "-p no:cacheprovider " + " ".join(
+    f"-p no:{name}" for name in ("randomly", "asyncio", "rerunfailures", "xdist", "hypothesispytest")
+)
+
+
+_spec = importlib.util.spec_from_file_location("demo", REPO / "examples" / "demo.py")
+demo = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(demo)
 
 
 @dataclass(frozen=True)
@@ -89,7 +102,14 @@ def run_block(block, folder):
         return [f"a block of {block.language or 'no language'}: none of {', '.join(sorted(LANGUAGES))}"], block.text
     if block.language == "console":
         return run_console(block, folder)
-    judge = {"python": run_python, "sh": run_sh, "toml": read_toml, "ini": read_ini, "json": read_json}
+    judge = {
+        "python": run_python,
+        "sh": run_sh,
+        "diff": run_diff,
+        "toml": read_toml,
+        "ini": read_ini,
+        "json": read_json,
+    }
     return judge.get(block.language, lambda text, folder: [])(block.text, folder), block.text
 
 
@@ -113,6 +133,14 @@ def run_sh(text, folder):
         elif (done := shell(line, folder)).returncode:
             wrong.append(f"`{line}` ends with {done.returncode}: {done.stdout}")
     return wrong
+
+
+def run_diff(text, folder):
+    try:
+        demo.apply_patch(folder, text)
+    except (ValueError, OSError) as error:
+        return [f"it cannot be applied: {error}"]
+    return []
 
 
 def run_console(block, folder):
@@ -195,7 +223,7 @@ def shell(command, folder):
         "COLUMNS": "100",
         "OMP_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTEST_ADDOPTS": "-p no:cacheprovider -p no:randomly",
+        "PYTEST_ADDOPTS": OTHERS_OFF,
     }
     return subprocess.run(
         command,
@@ -298,6 +326,7 @@ class TestTheGuardsCanFail:
             ("```console\n$ echo hello\ngoodbye\n```", "`echo hello` now says"),
             ("```toml\n[tool.pytest.ini_options]\nmltd_alow = []\n```", "pytest has no setting 'mltd_alow'"),
             ("```json\n{1}\n```", "it does not parse"),
+            ("```diff\n--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@\n-a\n+b\n```", "it cannot be applied"),
             ("```\nsomething\n```", "a block of no language"),
         ],
     )
