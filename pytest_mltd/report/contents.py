@@ -77,7 +77,9 @@ def question_changes(incident: Incident) -> tuple[Change, ...]:
         for name, finding in failing.items():
             limit = f"{finding.limit[0]}={finding.limit[1]:g}" if finding.limit else ""
             place = f"{name} at {finding.culprit}" if finding.culprit else name
-            changes.append(Change(hypothesis.id, place, _amount(finding), _amount_after(finding, passing.get(name)), limit))
+            changes.append(
+                Change(hypothesis.id, place, _amount(finding), _amount_after(finding, passing.get(name)), limit)
+            )
     return tuple(changes)
 
 

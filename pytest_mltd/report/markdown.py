@@ -299,7 +299,11 @@ def _closing(incident: Incident, story: Story, problems: Sequence[str]) -> list[
     for item in contents.checklist(incident, story):
         lines.append(f"- [{'x' if item.done else ' '}] {item.text}: {'' if item.done else 'gap: '}{escape(item.said)}")
     missing = contents.gaps(incident, story)
-    lines += ["", "## Gaps", "", *([f"- {escape(gap)}" for gap in missing] or ["None."])]
+    lines += ["", "## Gaps", ""]
+    if missing:
+        where = code(f"{incident.name}.toml")
+        lines += [f"What only people know goes into {where} beside the ledger, under the name in brackets.", ""]
+    lines += [f"- {escape(gap)}" for gap in missing] or ["None."]
     if problems:
         lines += ["", "## Ledger", "", *(f"- {escape(problem)}" for problem in problems)]
     return lines

@@ -7,10 +7,8 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from pytest_mltd.checks.runs.metric_names import wanders
 from pytest_mltd.core.rendering import number
 
-DEFAULT_RTOL_WANDERING = 0.5  # measured by benchmarks/metric_regression.py: losses of two seeds differ by up to 70%
 FEWEST_SEEDS = 3  # two values have one difference: the spread told from it is off by a factor of 30 one time in 50
 FLOOR = 0.1  # of the default tolerance; a guess: less is not worth an alarm, however well the seeds agree
 
@@ -28,27 +26,28 @@ class Tolerance:
 
 
 def tolerance_from_spread(
-    place: str, now: Values, then: Values, *, alpha: float, default_rtol: float, together: int
+    now: Values, then: Values, *, default: tuple[str, float], alpha: float, together: int
 ) -> Tolerance:
-    """Return the tolerance that the baseline's seeds imply, between a tenth of the default and what many seeds would."""
-    share = max(default_rtol, DEFAULT_RTOL_WANDERING if wanders(place) and default_rtol else 0.0)
-    default = share * abs(statistics.fmean(then))
+    """Return the tolerance that the baseline's seeds imply, between a tenth of the default and what many seeds would.
+
+    ``default`` is the argument it comes from and its share of the baseline; ``together`` metrics share ``alpha``.
+    """
+    name, share = default
+    plain = share * abs(statistics.fmean(then))
     sd = statistics.stdev(then) if len(then) >= FEWEST_SEEDS else 0.0
     if not sd > 0.0:
-        why = "all seeds of the baseline agree" if len(then) >= FEWEST_SEEDS else seeds(len(then))
-        shows = (
-            f"The default tolerance is {share:.0%} of the baseline ({why}, so their spread is unknown). "
-            "State rtol= or atol=, or give at least 3 seeds."
-        )
-        return Tolerance(default, ("default_rtol", default_rtol), f"default, {why}", shows)
+        why = "all seeds of the baseline agree" if len(then) >= FEWEST_SEEDS else f"the baseline has {seeds(len(then))}"
+        shows = f"The default tolerance is {share:.3g} of the baseline: {why}, so the spread is unknown."
+        shows += " State rtol= or atol=, or give at least 3 seeds."
+        return Tolerance(plain, default, f"{name}={share:g}, {seeds(len(then))}", shows)
     each, error = alpha / max(1, together), math.sqrt(1 / len(then) + 1 / len(now))
     t, many = student(each, len(then) - 1), statistics.NormalDist().inv_cdf(1 - each)
-    amount = max(FLOOR * default, min(t * sd * error, max(default, many * sd * error)))
+    amount = max(FLOOR * plain, min(t * sd * error, max(plain, many * sd * error)))
     shows = (
-        f"From the spread: sd {number(sd, 3)} over {len(then)} seeds, √(1/{len(then)} + 1/{len(now)}) = {error:.3f}, "
-        f"t = {t:.3g}{_bound(amount, t * sd * error, default)}; a change of seed alone does this in less than {alpha:g}."
+        f"From the spread: sd {number(sd, 3)} over {seeds(len(then))}, √(1/{len(then)} + 1/{len(now)}) = {error:.3f}, "
+        f"t = {t:.3g}{_bound(amount, t * sd * error, plain)}; a change of seed alone does this in less than {alpha:g}."
     )
-    return Tolerance(amount, ("alpha", alpha), f"spread of {seeds(len(then))}", shows)
+    return Tolerance(amount, ("alpha", alpha), f"alpha={alpha:g}, spread of {seeds(len(then))}", shows)
 
 
 def _bound(amount: float, by_t: float, default: float) -> str:
@@ -56,11 +55,8 @@ def _bound(amount: float, by_t: float, default: float) -> str:
         return ""
     if amount > by_t:
         return f", raised to a tenth of the default tolerance {number(default)}"
-    return (
-        f", held at the default {number(default)}"
-        if math.isclose(amount, default)
-        else ", held at its value for many seeds"
-    )
+    at_default = math.isclose(amount, default)
+    return f", held at the default {number(default)}" if at_default else ", held at its value for many seeds"
 
 
 @functools.lru_cache(maxsize=256)
