@@ -125,7 +125,7 @@ def _investigation(incident: Incident) -> list[str]:
 
 
 def _seen(e: Evidence, reds: Sequence[Evidence]) -> str:
-    how = f"{e.runs} of {e.runs} runs, bit for bit" if e.runs > 1 and e.agreed else ""
+    how = f"the same in {e.runs} of {e.runs} runs" if e.runs > 1 and e.agreed else ""
     how = how or (f"{len(reds)} recorded failures" if len(reds) > 1 else "seen once, not reproduced")
     return f"{escape(e.hypothesis)}, failing on {code(state_name(e))} ({how}):"
 
