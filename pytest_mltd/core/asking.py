@@ -113,11 +113,11 @@ def asserting(function: Callable[P, R], name: str = "") -> Callable[P, None]:
     return asserted
 
 
-def umbrella(function: Callable[P, Diagnosis]) -> Callable[P, Diagnosis]:
+def umbrella(function: Callable[P, R]) -> Callable[P, R]:
     """Make a function an umbrella: listeners hear its diagnosis once, and none of the findings asked on the way."""
 
     @functools.wraps(function)
-    def asked(*args: P.args, **kwargs: P.kwargs) -> Diagnosis:
+    def asked(*args: P.args, **kwargs: P.kwargs) -> R:
         __tracebackhide__ = True
         with _counting_depth():
             result = function(*args, **kwargs)

@@ -11,7 +11,15 @@ from pytest_mltd.core.traces import SeedCall, Trace
 
 CLOCKS = ("time.time", "time.time_ns", "time.perf_counter", "time.perf_counter_ns")
 # What a run may have asked for that is another thing each time, the likeliest reason for a difference first.
-SUSPICION = ("the system's entropy", "uuid.uuid4", "uuid.uuid1", "torch.seed", *CLOCKS, "os.getpid")
+SUSPICION = (
+    "random.Random() without a seed",
+    "the system's entropy",
+    "uuid.uuid4",
+    "uuid.uuid1",
+    "torch.seed",
+    *CLOCKS,
+    "os.getpid",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,9 @@ CLOCK_STEP_NS = 20_000_000  # a file's time may lag the clock by one tick of the
 TOOLS = frozenset({"__pycache__", ".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache", ".cache", ".git"})
 
 
+UNSEEDED = "random.Random() without a seed"
+
+
 class Overwrites(BaseException):
     """A run was about to change a file that was there before. Not an `Exception`: no handler of the run's own hides it."""
 
@@ -41,6 +44,10 @@ class Witness:
     wrote: str = ""
     reread: list[str] = field(default_factory=list)
     drawn: list[tuple[str, str]] = field(default_factory=list)
+
+    def note(self, what: str, line: str) -> None:
+        if line and (what, line) not in self.drawn and len(self.drawn) < KEPT:
+            self.drawn.append((what, line))
 
     def as_dict(self) -> dict[str, Any]:
         return {"wrote": self.wrote, "reread": self.reread, "drawn": [list(pair) for pair in self.drawn]}
@@ -73,7 +80,7 @@ def go_offline(folder: str) -> None:
 def user_line(frame: FrameType | None, *, within: int = 40) -> str:
     """Return ``file:line`` of the nearest frame of the user's own code, at most so many frames up; "" when there is none."""
     while frame is not None and within:
-        if _is_users(frame.f_code.co_filename):
+        if is_users(frame.f_code.co_filename):
             return shown((frame.f_code.co_filename, frame.f_lineno))
         frame, within = frame.f_back, within - 1
     return ""
@@ -169,9 +176,7 @@ class _Tap:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if len(self.seen.drawn) < KEPT:
-            line = user_line(sys._getframe(1), within=self.near)
-            if line and (self.name, line) not in self.seen.drawn:
-                self.seen.drawn.append((self.name, line))
+            self.seen.note(self.name, user_line(sys._getframe(1), within=self.near))
         return self.real(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -204,6 +209,19 @@ def _tap_entropy(seen: Witness) -> None:
         real = getattr(modules[name], attribute, None)
         if real is not None:
             setattr(modules[name], attribute, _Tap(said, real, seen, near))
+    _tap_generators(random, seen)
+
+
+def _tap_generators(random: Any, seen: Witness) -> None:
+    """Note each ``random.Random()`` that is made without a seed. The global one is seeded and was made long before."""
+    real = random.Random.__init__
+
+    def made(self: Any, x: Any = None) -> None:
+        if x is None and type(self) is not random.SystemRandom:
+            seen.note(UNSEEDED, user_line(sys._getframe(1), within=2))
+        real(self, x)
+
+    random.Random.__init__ = made
 
 
 _LIBRARY = tuple(
@@ -215,7 +233,7 @@ _LIBRARY = tuple(
 )
 
 
-def _is_users(filename: str) -> bool:
+def is_users(filename: str) -> bool:
     return not filename.startswith("<") and not filename.startswith(_LIBRARY) and "site-packages" not in filename
 
 
