@@ -18,7 +18,7 @@ from pytest_mltd.core.findings import Finding, finding_from_dict, plain
 from pytest_mltd.core.folding import Confidence, Fold, Status
 from pytest_mltd.core.trials import Condition, Outcome, OutcomeKind
 
-MAX_TEXT = 20_000  # characters of a failure's text that are kept; a record is read by people and kept in git
+MAX_TEXT = 4_000  # characters of a failure's text that are kept; a record is read by people and kept in git
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 TEXTS = "claim family fingerprint reason text fault test_digest commit committed branch tree code time".split()
 

@@ -22,7 +22,7 @@ from pytest_mltd.ledger.files import LedgerError, read_text, write_atomic
 
 SCHEMA = 1
 FOLDER = "baselines"
-MACHINE = ("system", "machine", "cpu", "cpus", "accelerator")  # facts that must agree before times are compared
+MACHINE = ("machine", "cpu", "cpus", "accelerator")  # facts that must agree before times are compared
 COST = re.compile(r"latency|memory|throughput|duration|seconds|_ms$", re.IGNORECASE)
 
 

@@ -21,7 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-GIT_TIMEOUT = 3.0  # seconds for one question; the largest repositories answer `status` in about one
+GIT_TIMEOUT = 3.0  # seconds for the questions that read the whole tree; the largest repositories answer in about one
+GIT_PATIENCE = 10.0  # seconds for those that take milliseconds on a machine that is not stalled
 MAX_FILES = 3_000  # files whose content goes into the digest of the tree; of further ones size and time of change
 MAX_BYTES = 32 * 2**20  # bytes read for that digest, 0.02 s of sha256
 PACKAGES = (
@@ -119,9 +120,9 @@ def _code_facts(root: str) -> dict[str, Any]:
 def _status(folder: str) -> list[str]:
     """Return git's porcelain lines; without the untracked files where looking for them takes too long."""
     asked = ("status", "--porcelain=v2", "--branch", "-z", "--no-renames")
-    answer = _git(folder, *asked, "--untracked-files=all")
+    answer = _git(folder, *asked, "--untracked-files=all", timeout=GIT_TIMEOUT)
     if answer is None:
-        answer = _git(folder, *asked, "--untracked-files=no")
+        answer = _git(folder, *asked, "--untracked-files=no", timeout=GIT_TIMEOUT)
     return [os.fsdecode(line) for line in (answer or b"").split(b"\0") if line]
 
 
@@ -146,7 +147,7 @@ def _is_ours(path: str) -> bool:
 
 def _digest_of_all(folder: str, changed: Iterable[str]) -> str:
     """Return a digest of every file that counts, by git's own digests, those of changed files computed as git would."""
-    listing = _git(folder, "ls-tree", "-r", "-z", "--full-tree", "HEAD")
+    listing = _git(folder, "ls-tree", "-r", "-z", "--full-tree", "HEAD", timeout=GIT_TIMEOUT)
     if listing is None:
         return ""
     files: dict[str, str] = {}
@@ -176,7 +177,7 @@ def _commit_time(folder: str) -> str:
         return ""
 
 
-def _git(folder: str, *arguments: str) -> bytes | None:
+def _git(folder: str, *arguments: str, timeout: float | None = None) -> bytes | None:
     """Ask git; None when there is no git, no repository, or no answer in time."""
     # A hook that runs pytest exports GIT_DIR and the like, which would answer for another folder.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
@@ -187,7 +188,7 @@ def _git(folder: str, *arguments: str) -> bytes | None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=GIT_TIMEOUT,
+            timeout=GIT_PATIENCE if timeout is None else timeout,
             env=environment,
             check=False,
         )

@@ -89,8 +89,9 @@ def _verdict(incident: Incident) -> str:
 def _summary(incident: Incident, story: Story) -> list[str]:
     reds = contents.reds(incident.evidence)
     seen = f"first seen failing here at {reds[0].time}" if reds and reds[0].time else ""
-    greens = [e for h in incident.hypotheses if h.status == "fixed" for e in h.folded.basis if e.kind == "passed"]
-    fixed = f"first seen green after red at {min(e.time for e in greens)}" if greens else ""
+    fixed_ones = [e for h in incident.hypotheses if h.status == "fixed" for e in h.folded.basis]
+    greens = [e.time for e in fixed_ones if e.kind == "passed" and e.time]
+    fixed = f"first seen green after red at {min(greens)}" if greens else ""
     entries = [
         ("Summary", story.summary),
         ("Impact", story.impact),

@@ -170,6 +170,7 @@ class TestWithoutGit:
         slow.chmod(0o755)
         monkeypatch.setenv("PATH", f"{slow.parent}{os.pathsep}{os.environ['PATH']}")
         monkeypatch.setattr(module, "GIT_TIMEOUT", 0.05)
+        monkeypatch.setattr(module, "GIT_PATIENCE", 0.05)
         (tmp_path / "a.py").write_text("1")
         assert facts(tmp_path)["tree"]
 
