@@ -138,9 +138,12 @@ _NUMBER_NAME = re.compile(
 )
 
 
+_TIME_NAME = re.compile(r".*(year|month|week|day|date|time|hour|period|quarter|step|age).*|t|yr", re.I)
+
+
 def numbers_rows(column: Column) -> bool:
     """Tell whether a column only numbers rows: whole numbers, no two alike, without gaps or called so."""
-    if column.kind != "number" or column.missing.any() or len(column) < 10:
+    if column.kind != "number" or column.missing.any() or len(column) < 10 or _TIME_NAME.fullmatch(column.name):
         return False
     values = column.numbers()
     if not (values == np.round(values)).all() or len(np.unique(values)) < len(values):

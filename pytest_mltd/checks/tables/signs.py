@@ -16,10 +16,10 @@ from pytest_mltd.checks.tables.strength import (
     auc,
     binned,
     curve_errors,
+    few_by_luck,
     folded,
     is_monotone,
     level_area,
-    purity_chance,
     ranks,
     resolution,
     shuffled_spread,
@@ -133,7 +133,7 @@ def _signs_of_values(
         signs += _copy(table, levels, target, limits)
         if not signs:
             signs += _function_of_label(table, levels, target, limits)
-    if numbered and strength > limits.max_auc - 0.05 and fewest >= limits.min_rows // 2:
+    if numbered and strength > limits.max_auc and fewest >= limits.min_rows // 2:
         signs.append(_row_number(strength, target))
     if column.kind in ("number", "span", "time") and len(levels) >= 10 and not numbered:
         signs += _special_value(column, codes, levels, classes, target, limits)
@@ -253,8 +253,9 @@ def _best_class(marked: Bools, classes: NDArray[np.int64], target: Target) -> tu
         total, inside, size = int(of_class.sum()), int((marked & of_class).sum()), int(marked.sum())
         if not total or total == len(classes):
             continue
-        area = folded(0.5 + (inside / total - (size - inside) / (len(classes) - total)) / 2)
-        if area > best[0]:
+        recall = inside / total
+        area = folded(0.5 + (recall - (size - inside) / (len(classes) - total)) / 2)
+        if (area, recall) > (best[0], best[2] / max(best[4], 1)):  # of two classes, the one that has the mark
             best = (area, k, inside, size, total)
     return best
 
@@ -311,10 +312,12 @@ def _told_in_words(column: Column, classes: NDArray[np.int64], target: Target, l
             continue
         k = int(np.argmax(np.array(of) / np.maximum(sizes, 1)))
         recall, precision = of[k] / max(int(sizes[k]), 1), of[k] / sum(of)
+        if sizes[k] < limits.min_rows // 2 or precision <= limits.max_purity:
+            continue
         false = (sum(of) - of[k]) / max(int(sizes.sum() - sizes[k]), 1)
         is_name = word == target.names[k].lower() and len(word) > 1
         area = 0.5 + (recall - false) / 2
-        if area > limits.max_auc + 0.02 or (is_name and recall > 0.5 and precision > limits.max_purity):
+        if area > limits.max_auc + 0.02 or (is_name and recall > 0.5):
             told.append((area, word, k))
     if not told:
         return []
@@ -358,15 +361,15 @@ def _signs_of_absence(
 def _pure_side(filled: Bools, target: Target, sizes: NDArray[np.int64], limits: Limits, columns: int) -> list[Sign]:
     """All filled (or all empty) rows are of one class, though the others are mixed."""
     assert target.classes is not None
-    for side, word in ((filled, "filled"), (~filled, "missing")):
+    for side, word, fewest in ((filled, "filled", limits.min_rows), (~filled, "missing", 2 * limits.min_rows)):
         rows = int(side.sum())
-        if rows < limits.min_rows:
-            continue
+        if rows < fewest or (word == "missing" and len(target.names) > 2):
+            continue  # of several classes one may well lack what is asked of the others: children have no income
         of = np.bincount(target.classes[side], minlength=len(target.names))
         k = int(of.argmax())
         share = float(sizes[k]) / len(filled)
         purity = float(of[k]) / rows
-        if purity > limits.max_purity and purity_chance(int(of[k]), share, columns) < 1e-6:
+        if purity > limits.max_purity and few_by_luck(rows - int(of[k]), rows * (1 - share)) * columns < 1e-6:
             return [
                 Sign(
                     f"is {word} in {rows:,} rows, {int(of[k]):,} of them {target.name!r} = {target.names[k]!r}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,12 +149,6 @@ def tokens(texts: Array) -> list[set[str]]:
     return [set(word.findall(t.lower())) for t in texts]
 
 
-def purity_chance(rows: int, share: float, columns: int) -> float:
-    """Return the chance that some of ``columns`` columns has ``rows`` rows all of a class that has this share of all rows."""
-    return min(columns * share**rows, 1.0) if share > 0 else 0.0
-
-
-def first_of(names: Sequence[str], count: int = 3) -> str:
-    """Return the first names as text."""
-    more = len(names) - count
-    return ", ".join(repr(n) for n in names[:count]) + (f" and {more} more" if more > 0 else "")
+def few_by_luck(seen: int, expected: float) -> float:
+    """Return the chance of so few events, or fewer, where so many are expected (Poisson)."""
+    return sum(math.exp(k * math.log(expected) - expected - math.lgamma(k + 1)) for k in range(seen + 1))
