@@ -175,10 +175,23 @@ def evidence_from_dict(data: Any) -> Evidence:
         if not isinstance(values.get(name, kind(1)), kind):
             raise ValueError(f"data: {name!r} is {values[name]!r}")
     try:
-        values["findings"] = tuple(finding_from_dict(f) for f in values.get("findings", ()))
+        values["findings"] = tuple(_finding(f) for f in values.get("findings", ()))
         return Evidence(**values)
     except (TypeError, AttributeError) as error:
         raise ValueError(f"data: not an evidence record ({error})") from error
+
+
+def _finding(data: Any) -> Finding:
+    """Return a finding whose texts are texts: a report sorts and joins them."""
+    if not isinstance(data, Mapping):
+        raise ValueError(f"data: a finding is a mapping, not {type(data).__name__}")
+    for name in ("id", "headline", "culprit", "shows", "next_step", "looked_at"):
+        if not isinstance(data.get(name, ""), str):
+            raise ValueError(f"data: a finding's {name!r} is text, not {data[name]!r}")
+    for name, kind in (("ok", bool), ("asked", bool), ("rank", int)):
+        if not isinstance(data.get(name, kind(1)), kind):
+            raise ValueError(f"data: a finding's {name!r} is {data[name]!r}")
+    return finding_from_dict(data)
 
 
 def parse_marker(id: object) -> tuple[str, str]:

@@ -80,4 +80,6 @@ def _change(change: contents.Change) -> dict[str, Any]:
 def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
     return str(value) if isinstance(value, float) and value - value != 0 else value

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_mltd.core.findings import Finding
-from pytest_mltd.core.incidents import Evidence, Incident, Story
+from pytest_mltd.core.incidents import Evidence, Incident, Story, evidence_from_dict
 from pytest_mltd.report.contents import checklist, gaps, owner_of
 from pytest_mltd.report.json import incident_json
 from pytest_mltd.report.markdown import block, code, escape, incident_markdown
@@ -211,6 +211,11 @@ class TestGaps:
         assert owner_of(Story(), "H2", "t.py::test_y") == ""
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
 HOSTILE = "a|b`c``d\n# x\n<script>alert(1)</script>[l](http://evil.example)![i](x)*b*_c_$x$~~d~~\\|\x1b[31m&amp;"
 
 
@@ -235,6 +240,22 @@ class TestHostileNames:
         for line in text.splitlines():
             if line.startswith("|"):
                 assert len(re.findall(r"(?<!\\)\|", re.sub(r"\\\\", "", line))) - 1 in widths
+
+    @settings(max_examples=300)
+    @given(st.data())
+    def test_whatever_a_ledger_accepts_can_be_reported(self, data):
+        """A law over damaged records: refused with a sentence when read, or shown; never an error in the report."""
+        record = seen("failed", BROKEN, (LEAK, WORSE)).as_dict()
+        target = data.draw(st.sampled_from([record, record["findings"][0], record["environment"], record["metrics"]]))
+        target[data.draw(st.sampled_from(sorted(target)))] = data.draw(JSON)
+        try:
+            e = evidence_from_dict(json.loads(json.dumps(record)))
+        except ValueError:
+            return
+        for evidence in ((e,), (e, seen("passed", FIXED, (NO_LEAK, FINE)))):
+            incident = Incident(name="loan-leak", evidence=evidence)
+            assert incident_markdown(incident, STORY)
+            assert json.dumps(incident_json(incident, STORY), allow_nan=False)
 
     @given(st.text())
     def test_escaped_text_is_one_line_without_live_signs(self, text):
