@@ -1,11 +1,15 @@
 """An incident from disk: ledger, people's own words, report."""
 
+import subprocess
+
 import pytest
 
-from pytest_mltd.core.incidents import Evidence, Story
+from pytest_mltd.core.incidents import Evidence, Story, evidence_of
+from pytest_mltd.core.trials import Condition, Outcome
 from pytest_mltd.ledger import evidence as ledger
 from pytest_mltd.ledger.files import LedgerError
 from pytest_mltd.ledger.incidents import incidents_in, open_incident, read_story, save_report
+from pytest_mltd.ledger.provenance import provenance
 
 
 @pytest.fixture
@@ -130,3 +134,40 @@ class TestReport:
         with pytest.raises(LedgerError, match="mltd did not write this file and leaves it alone"):
             save_report(open_incident(root, "loan-leak"), "# a")
         assert (root / "incidents" / "loan-leak.md").read_text() == "my notes"
+
+
+class TestThroughARealRepository:
+    def test_red_then_committed_fix_then_green(self, tmp_path):
+        """Two hypotheses in a repository: one fixed, one refuted; committing the ledger in between changes nothing."""
+
+        def git(*arguments):
+            who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+            subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
+
+        def ran(**kinds):
+            facts = provenance(tmp_path, fresh=True)
+            for hypothesis, kind in kinds.items():
+                outcome = Outcome(kind=kind, fingerprint="f" if kind == "failed" else "")
+                e = evidence_of(
+                    outcome, Condition(seed=0), facts, id=f"leak/{hypothesis}", nodeid=f"t.py::{hypothesis}"
+                )
+                ledger.append(ledger.ledger_path(tmp_path, "leak"), e)
+            return {h.id: h.status for h in open_incident(tmp_path, "leak").incident.hypotheses}
+
+        git("init", "-q")
+        (tmp_path / "model.py").write_text("bug = True\n")
+        git("add", ".")
+        git("commit", "-q", "-m", "x")
+        assert ran(H1="failed", H2="passed") == {"H1": "supported", "H2": "refuted"}
+        git("add", ".")
+        git("commit", "-q", "-m", "the ledger")
+        assert ran(H1="passed")["H1"] == "undecided"  # nothing but the ledger was committed: luck
+        (tmp_path / "incidents" / "leak.jsonl").unlink()
+        assert ran(H1="failed", H2="passed") == {"H1": "supported", "H2": "refuted"}
+        (tmp_path / "model.py").write_text("bug = False\n")
+        assert ran(H1="passed", H2="passed") == {"H1": "fixed", "H2": "refuted"}
+        git("commit", "-q", "-a", "-m", "the fix")
+        assert ran(H1="passed", H2="passed") == {"H1": "fixed", "H2": "refuted"}
+        (tmp_path / "model.py").write_text("bug = True\n")
+        git("commit", "-q", "-a", "-m", "the fix, taken back")
+        assert ran(H1="failed")["H1"] == "regressed"
