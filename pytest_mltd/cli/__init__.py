@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -40,12 +41,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return MISUSE
     output = Output(command, "--json" in (_split(rest)[0] if command == "run" else rest))
     try:
-        return _COMMANDS[command](rest, output)
+        code = _COMMANDS[command](rest, output)
     except Misuse as error:
         sys.stderr.write(f"mltd {command}: {error}\n")
         return output.end(MISUSE, error={"type": "Misuse", "message": str(error)})
-    except SystemExit as end:  # argparse: help, or a word it does not know
+    except BrokenPipeError:  # whoever read it has seen enough: mltd check … | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FINDINGS
+    except SystemExit as end:  # argparse has given its help
         return end.code if isinstance(end.code, int) else MISUSE
+    if command == "run" and argv is None:
+        from pytest_mltd.cli.running import leave_threads_behind
+
+        leave_threads_behind(code, output)
+    return code
 
 
 def _unknown(command: str) -> str:

@@ -118,7 +118,7 @@ def _write_run_test(saved: _Saved, command: Mapping[str, Any], diagnosis: Diagno
     if not diagnosis.failed and not command.get("error"):
         raise Misuse("--write-test: no question failed, so there is no test that would fail now")
     file = test_file(write)
-    write_new(file, run_test(file, _project(saved, command), command, diagnosis.failed, diagnosis.roots))
+    write_new(file, write, run_test(file, _project(saved, command), command, diagnosis.failed, diagnosis.roots))
     return write
 
 

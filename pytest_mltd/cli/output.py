@@ -20,9 +20,11 @@ A finding has the fields of `pytest_mltd.core.findings.Finding`; a number that i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 HEALTHY, FINDINGS, MISUSE = 0, 1, 2
@@ -40,7 +42,6 @@ class Output:
     def __init__(self, command: str, json: bool) -> None:
         self.command = command
         self.json = json
-        self._stdout: TextIO = sys.stdout
 
     def aside(self, text: str) -> None:
         """Say something that is no result: to stderr, at once."""
@@ -50,8 +51,8 @@ class Output:
     def say(self, text: str) -> None:
         """Say a part of the result, for people."""
         if not self.json:
-            self._stdout.write(text + "\n")
-            self._stdout.flush()
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
 
     def end(self, code: int, **content: Any) -> int:
         """Give the result as a document, if that was asked for, and return the exit code."""
@@ -59,20 +60,32 @@ class Output:
             from pytest_mltd import __version__
 
             head = {"schema": 1, "mltd": __version__, "command": self.command, "exit": code}
-            json.dump({**head, **dict.fromkeys(KEYS), **content}, self._stdout, indent=2, ensure_ascii=False)
-            self._stdout.write("\n")
-            self._stdout.flush()
+            json.dump({**head, **dict.fromkeys(KEYS), **content}, sys.stdout, indent=2, ensure_ascii=False)
+            sys.stdout.write("\n")
+            sys.stdout.flush()
         return code
 
-    def keep_stdout_clean(self) -> None:
-        """With ``json``, send all that anybody else writes to stdout (child processes too) to stderr from here on."""
-        if not self.json:
-            return
-        sys.stdout.flush()
-        try:
-            ours = os.dup(1)
-            os.dup2(2, 1)
-        except OSError:  # no file descriptors: a notebook, a test's capture
-            sys.stdout = sys.stderr
-        else:
-            self._stdout = os.fdopen(ours, "w", encoding="utf-8")
+    @contextlib.contextmanager
+    def others_to_stderr(self) -> Iterator[None]:
+        """With ``json``, send all that anybody else writes to stdout in the block (child processes too) to stderr."""
+        with contextlib.ExitStack() as undo:
+            if self.json and _is_the_real_one(sys.stdout):
+                undo.callback(_return_stdout, os.dup(1))
+                sys.stdout.flush()
+                os.dup2(2, 1)
+            elif self.json:  # a notebook, a test's capture
+                undo.enter_context(contextlib.redirect_stdout(sys.stderr))
+            yield
+
+
+def _is_the_real_one(stdout: TextIO) -> bool:
+    try:
+        return stdout.fileno() == 1
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _return_stdout(saved: int) -> None:
+    sys.stdout.flush()
+    os.dup2(saved, 1)
+    os.close(saved)

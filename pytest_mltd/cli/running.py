@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shlex
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,30 +60,40 @@ def run_and_tell(wish: Wish, output: Output) -> int:
     project = Path.cwd()
     last = _begin(project, wish, output)
     output.aside(_announcement(wish, last, project))  # before torch is imported, which takes seconds
-    output.keep_stdout_clean()
-    ended = _run(wish, last, output)
+    with output.others_to_stderr():
+        ended = _run(wish, last, output)
     diagnosis = _diagnose(ended)
     return _tell(wish, last, project, ended, diagnosis, output)
 
 
 def _refuse_unrunnable(wish: Wish) -> None:
+    """Refuse what cannot be run, before the folder of the last run is given up for it."""
     from pytest_mltd.core.extras import MissingExtra, need
+    from pytest_mltd.recording.levels import level_named
+    from pytest_mltd.recording.running import script_at
+    from pytest_mltd.recording.seeds import checked_seed
 
-    try:
-        need("torch", "mltd run")
-    except MissingExtra as error:
-        raise Misuse(str(error)) from None
     for name in ("steps", "slice"):
         value = getattr(wish, name)
         if value is not None and value < 1:
             raise Misuse(f"--{name}: at least 1 is needed, not {value}")
-    if wish.script is None:
-        return
-    script = Path(wish.script)
-    if script.is_dir():
-        raise Misuse(f"{wish.script!r} is a folder; name the script in it, or run it with -m")
-    if not script.exists():
-        raise Misuse(f"no file {wish.script!r} in {os.getcwd()}")
+    try:
+        need("torch", "mltd run")
+        level_named(wish.level)
+        if wish.seed is not None:
+            checked_seed(wish.seed)
+        if wish.script is not None:
+            script_at(wish.script)
+    except (MissingExtra, ValueError, TypeError, FileNotFoundError) as error:
+        raise Misuse(_in_our_terms(str(error))) from None
+
+
+def _in_our_terms(message: str) -> str:
+    """Return the words of `mltd.run` as one says them in a shell: "seed: …" is "--seed: …"."""
+    name, colon, rest = message.partition(": ")
+    if name == "target":
+        return rest.replace("run it with module=", "run it with -m").replace('say module="', 'say -m "')
+    return f"--{name}{colon}{rest}" if f"--{name}" in OPTIONS else message
 
 
 def _begin(project: Path, wish: Wish, output: Output) -> last_run.Last:
@@ -128,7 +141,7 @@ def _run(wish: Wish, last: last_run.Last, output: Output) -> _Ended:
     except BaseException as error:
         ended.run, ended.error = getattr(error, "mltd_run", None), error
         if ended.run is None and isinstance(error, (ValueError, TypeError, OSError, ImportError)):
-            raise Misuse(str(error)) from error  # refused before the program began
+            raise Misuse(_in_our_terms(str(error))) from error  # refused before the program began
         if ended.run is None and isinstance(error, Exception):
             raise  # a defect of ours
         ended.code = _show(error, wish.arguments, output)
@@ -154,7 +167,8 @@ def _show(error: BaseException, arguments: tuple[str, ...], output: Output) -> i
             return error.code
         sys.stderr.write(f"{error.code}\n")
         return 1
-    sys.excepthook(type(error), error, _of_the_program(error.__traceback__))
+    error = error.with_traceback(_of_the_program(error.__traceback__))
+    sys.excepthook(type(error), error, error.__traceback__)
     return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
 
 
@@ -216,3 +230,24 @@ def _remarks(ended: _Ended) -> Iterator[str]:
 
 def _shown(folder: Path, project: Path) -> str:
     return str(folder.relative_to(project)) if folder.is_relative_to(project) else str(folder)
+
+
+def leave_threads_behind(code: int, output: Output, patience: float = 5.0) -> None:
+    """End the process although threads of a program that was cut go on; Python would wait for them, perhaps for ever.
+
+    Args:
+        code: the exit code.
+        output: where it is said.
+        patience: seconds that they are given to end by themselves. A guess: queues time out faster.
+    """
+    until = time.monotonic() + patience
+    threads = [t for t in threading.enumerate() if t is not threading.current_thread() and not t.daemon]
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    alive = [thread.name for thread in threads if thread.is_alive()]
+    if alive:
+        output.aside(f"the program was ended and left running: {', '.join(alive)}")
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

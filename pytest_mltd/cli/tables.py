@@ -24,6 +24,8 @@ def check_tables(paths: Sequence[str], columns: Mapping[str, str], write: str | 
     """Ask whether the tables leak into one another, and return the exit code."""
     for path in paths:
         _refuse_missing(path)
+    if twice := next((path for path in paths if list(paths).count(path) > 1), None):
+        raise Misuse(f"{twice!r} is given twice")
     if len(paths) < 2 and "label" not in columns:
         raise Misuse(f"{paths[0]!r} is one table: give --label for what predicts it too well, or the other splits")
     splits = _named(paths)
@@ -57,7 +59,7 @@ def _write(splits: Mapping[str, str], columns: Mapping[str, str], diagnosis: Dia
     file = test_file(write)
     failed = {finding.id: finding for finding in reversed(diagnosis.failed)}
     asked = [question for finding in reversed(failed.values()) for question in _questions(finding, splits, columns)]
-    write_new(file, tables_test(file, Path.cwd(), splits, asked))
+    write_new(file, write, tables_test(file, Path.cwd(), splits, asked))
     return write
 
 

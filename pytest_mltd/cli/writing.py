@@ -89,8 +89,8 @@ def test_file(write: str) -> Path:
     return file
 
 
-def write_new(file: Path, text: str) -> None:
-    """Write a file that is not there yet, its folder too if need be.
+def write_new(file: Path, shown: str, text: str) -> None:
+    """Write a file that is not there yet, its folder too if need be. ``shown`` is its path as the user said it.
 
     Raises:
         Misuse: it is there, or cannot be written; nothing was changed.
@@ -100,10 +100,11 @@ def write_new(file: Path, text: str) -> None:
         with open(file, "x", encoding="utf-8") as new:
             new.write(text)
     except FileExistsError:
-        other = next(p for k in range(2, 1000) if not (p := file.with_name(f"{file.stem}_{k}{file.suffix}")).exists())
-        raise Misuse(f"--write-test: {str(file)!r} is there and stays as it is; --write-test {other} is free") from None
+        free = next(p for k in range(2, 1000) if not (p := file.with_name(f"{file.stem}_{k}.py")).exists())
+        other = Path(shown).with_name(free.name)
+        raise Misuse(f"--write-test: {shown!r} is there and stays as it is; --write-test {other} is free") from None
     except OSError as error:
-        raise Misuse(f"--write-test: cannot write {str(file)!r} ({error.strerror})") from error
+        raise Misuse(f"--write-test: cannot write {shown!r} ({error.strerror})") from error
 
 
 def _file(file: Path, project: Path, about: str, rest: Sequence[str]) -> str:

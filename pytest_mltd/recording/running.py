@@ -114,6 +114,24 @@ def run(
     return finished
 
 
+def script_at(path: str | os.PathLike[str]) -> Path:
+    """Return the script at a path.
+
+    Raises:
+        TypeError: a folder or a notebook is there.
+        FileNotFoundError: nothing is there.
+    """
+    script = Path(path)
+    if script.is_dir():
+        raise TypeError(f"target: {str(script)!r} is a folder; name the script in it, or run it with module=")
+    if not script.exists():
+        looks = "" if script.suffix or os.sep in str(path) else f'; for a module say module="{path}"'
+        raise FileNotFoundError(f"target: no file {str(script)!r} in {os.getcwd()}{looks}")
+    if script.suffix == ".ipynb":
+        raise TypeError(f"target: {str(script)!r} is a notebook; make a script of it: jupyter nbconvert --to script")
+    return script
+
+
 def _settled(steps: int | None, slice: int | None, seed: int | None) -> dict[str, int | None]:
     """Return the values that hold: what the call said, else the condition of the trial, else the defaults."""
     condition = current_condition()
@@ -188,22 +206,10 @@ def _program(
         raise TypeError('target: nothing to run; give a function, "train.py" or module="pkg.train"')
     if isinstance(target, (str, os.PathLike)):
         words = _words(args, kwargs, repr(os.fspath(target)))
-        return functools.partial(programs.run_script, _script(target), words), set()
+        return functools.partial(programs.run_script, script_at(target), words), set()
     _refuse_unrunnable(target)
     given = _values_for(target, args, kwargs, offered)
     return functools.partial(_call, functools.partial(target, *args, **kwargs, **given), _name(target)), set(given)
-
-
-def _script(path: str | os.PathLike[str]) -> Path:
-    script = Path(path)
-    if script.is_dir():
-        raise TypeError(f"target: {str(script)!r} is a folder; name the script in it, or run it with module=")
-    if not script.exists():
-        looks = "" if script.suffix or os.sep in str(path) else f'; for a module say module="{path}"'
-        raise FileNotFoundError(f"target: no file {str(script)!r} in {os.getcwd()}{looks}")
-    if script.suffix == ".ipynb":
-        raise TypeError(f"target: {str(script)!r} is a notebook; make a script of it: jupyter nbconvert --to script")
-    return script
 
 
 def _words(args: tuple[Any, ...], kwargs: dict[str, Any], program: str) -> list[str]:

@@ -60,7 +60,7 @@ def seed_everything(seed: SupportsIndex, *, deterministic: Determinism | None = 
         ...     first == random.random()
         True
     """
-    number = _whole(seed)
+    number = checked_seed(seed)
     if deterministic is not None and deterministic not in get_args(Determinism):
         raise ValueError(f"deterministic: 'warn', 'strict' or None is needed, not {deterministic!r}")
     return Seeding(number, deterministic)
@@ -144,7 +144,13 @@ def restore(state: RandomState) -> None:
         _restore_torch(sys.modules["torch"], state.torch, state.devices)
 
 
-def _whole(seed: SupportsIndex) -> int:
+def checked_seed(seed: SupportsIndex) -> int:
+    """Return a seed as an int.
+
+    Raises:
+        TypeError: it is no integer.
+        ValueError: it is out of range.
+    """
     try:
         number = operator.index(seed)
     except TypeError:
