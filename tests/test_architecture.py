@@ -237,7 +237,9 @@ def test_the_guard_lets_good_neighbours_pass(tmp_path, file, code):
 def test_the_outside_packages_are_declared_dependencies():
     """What a room may import is named in pyproject.toml, or comes with Python or pytest."""
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
-    declared = " ".join([*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)])
+    declared = " ".join(
+        [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
+    )
     with_pytest = {"_pytest", "pluggy", "xdist"}
     for package in OWNED.keys() - with_pytest - set(sys.stdlib_module_names):
         assert package.replace("_", "-") in declared, package

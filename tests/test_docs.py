@@ -315,6 +315,60 @@ def test_every_link_leads_somewhere(file):
         assert (file.parent / target).exists(), target
 
 
+FAULTS = re.compile(r"(<!-- faults: .* -->\n).*(<!-- end -->)", re.DOTALL)
+
+
+def every_check():
+    from pytest_mltd.core.asking import discover, info
+
+    return {info(f).id: f for room in ("checks", "probes") for f in discover(f"pytest_mltd.{room}")}
+
+
+def faults_table():
+    """Return the catalogue as a table, from the checks themselves."""
+    from pytest_mltd.core.asking import info
+
+    lines = ["| id | asked of | question | limits |", "|---|---|---|---|"]
+    for name, function in sorted(every_check().items()):
+        question = " ".join((function.__doc__ or "").strip().partition("\n\n")[0].split())
+        limits = ", ".join(f"`{k}={v:g}`" for k, v in info(function).limits.items())
+        lines.append(f"| `{name}` | {info(function).subject} | {question} | {limits} |")
+    return "\n".join(lines) + "\n"
+
+
+def with_faults(text):
+    return FAULTS.sub(lambda m: m[1] + faults_table() + m[2], text)
+
+
+def test_the_catalogue_of_faults_is_the_code():
+    """Every check is in it, with its question and limits as they are."""
+    text = (REPO / "resources" / "faults.md").read_text()
+    assert text == with_faults(text), "make docs writes it again"
+    assert faults_table() in text
+
+
+def test_every_fault_is_in_the_table_of_what_a_person_sees():
+    """The README leads from a symptom to each id."""
+    text = (REPO / "README.md").read_text()
+    assert [name for name in every_check() if f"`{name}`" not in text] == []
+
+
+def test_the_templates_are_good():
+    """The story's template has every entry and no other; the test's template names what exists."""
+    import dataclasses
+
+    from pytest_mltd.core.incidents import Story
+    from pytest_mltd.ledger.incidents import story_from
+
+    data = tomllib.loads((REPO / "resources" / "incident.toml").read_text())
+    story, complaints = story_from(data)
+    assert complaints == ()
+    assert [f.name for f in dataclasses.fields(Story) if not getattr(story, f.name)] == []
+    source = (REPO / "resources" / "test_hypothesis.py").read_text()
+    compile(source, "test_hypothesis.py", "exec")
+    assert unknown_names(f"```python\n{source}\n```") == []
+
+
 class TestTheGuardsCanFail:
     @pytest.mark.parametrize(
         ("block", "complaint"),
@@ -358,7 +412,8 @@ class TestTheGuardsCanFail:
 def main():
     for file in DOCUMENTS:
         with tempfile.TemporaryDirectory() as folder:
-            _, text = run_document(file.read_text(), file.name, Path(folder))
+            wrong, text = run_document(with_faults(file.read_text()), file.relative_to(REPO), Path(folder))
+        print("\n".join(complaint for complaint in wrong if "now says:" not in complaint), end="")
         if text != file.read_text():
             print(f"written: {file.relative_to(REPO)}")
             file.write_text(text)

@@ -101,7 +101,10 @@ note: cut"""
         root = Finding(ok=False, id="gradients.nonfinite", headline="NaN", rank=1, explains=("losses.*",))
         symptoms = [Finding(ok=False, id=f"losses.s{i}", headline="x" * 500) for i in range(5)]
         lines = str(diagnose_findings("run", [root, *symptoms])).splitlines()
-        assert [line.partition(': ')[0] for line in lines[1:5]] == ["    it explains:", *(f"      losses.s{i}" for i in range(3))]
+        assert [line.partition(": ")[0] for line in lines[1:5]] == [
+            "    it explains:",
+            *(f"      losses.s{i}" for i in range(3)),
+        ]
         assert lines[5] == "      and losses.s3, losses.s4"
         assert max(map(len, lines)) <= 120
 
