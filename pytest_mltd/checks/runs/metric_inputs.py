@@ -58,7 +58,7 @@ def keyed(argument: str, given: Mapping[str, Any] | None, *known: Mapping[str, V
             raise ValueError(f"{argument}: no metric {key!r}; {hint}")
     if argument in ("minimum", "maximum"):
         for key, limit in given.items():
-            if isinstance(limit, bool) or not isinstance(limit, int | float) or math.isnan(limit):
+            if not _is_number(limit) or math.isnan(limit):
                 raise ValueError(f"{argument}: {key!r} needs a number, not {limit!r}")
     return given
 
@@ -86,12 +86,18 @@ def matches(key: str, place: str) -> bool:
 
 
 def at_least(argument: str, value: Any, least: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least or math.isinf(value):
+    if not _is_number(value) or not value >= least or math.isinf(value):
         raise ValueError(f"{argument}: a number of at least {least:g} is needed, not {value!r}")
     return float(value)
 
 
 def probability(argument: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < 0.5:
+    if not _is_number(value) or not 0.0 < value < 0.5:
         raise ValueError(f"{argument}: a probability between 0 and 0.5 is needed, not {value!r}")
     return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    """Tell whether a limit is a number, numpy's own included."""
+    value = value.item() if getattr(value, "size", 0) == 1 and hasattr(value, "item") else value
+    return isinstance(value, int | float) and not isinstance(value, bool)

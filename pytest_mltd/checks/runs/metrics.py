@@ -245,7 +245,8 @@ def _ratio(place: str, now: Values, then: Values, rules: _Rules) -> _Row:
     name, limit = (
         ("max_memory_ratio", rules.memory_ratio) if cost == "memory" else ("max_latency_ratio", rules.latency_ratio)
     )
-    text = f"{_named(place)} is {number(ratio, 3)} times worse: {number(a)} then, {number(b)} now ({name}={limit:g})"
+    times = 1 / ratio if cost == "throughput" and ratio else ratio
+    text = f"{_named(place)} is {number(times, 3)} times its baseline: {number(a)} then, {number(b)} now ({name}={limit:g})"
     shows = "Medians are compared. They hold only on one machine, with nothing else running."
     allowed = a - a / limit if cost == "throughput" else a * (limit - 1)
     return _Row(place, a, b, allowed, f"{name}={limit:g}", ratio / limit, text, shows, (name, limit))
@@ -288,7 +289,7 @@ def _finding(
     failing = [row for row in ranked if row.failed]
     details = {"current": _plainly(now), "baseline": _plainly(then)}
     if not failing:
-        headline = f"no metric is worse: {len({r.place for r in rows})} held against baseline or target"
+        headline = f"no metric is worse ({len({r.place for r in rows})} asked)"
         nearest = f"; nearest to its limit: {ranked[0].headline}" if ranked else ""
         new = sorted(set(now) - set(then)) if then else []
         looked = f"{', '.join(sorted(now)[:8])}{' and more' if len(now) > 8 else ''}"

@@ -29,9 +29,7 @@ class TestVerdict:
         """A pass names its margin."""
         found = check_regression(GOOD, GOOD)
         assert found.ok
-        assert found.headline.startswith(
-            "no metric is worse: 4 held against baseline or target; nearest to its limit: '"
-        )
+        assert found.headline.startswith("no metric is worse (4 asked); nearest to its limit: '")
         assert found.looked_at == "test/men/auc, test/women/auc, val/auc, val/loss"
 
     def test_a_fall_of_one_subgroup_is_found_at_its_place(self):
@@ -156,18 +154,19 @@ class TestCosts:
         before = {"val": {"latency_ms": [12, 12, 13, 12, 12]}}
         assert check_regression({"val": {"latency_ms": [12, 12, 90, 13, 12]}}, before).ok
         found = check_regression({"val": {"latency_ms": 24}}, before)
-        assert found.headline == "'val/latency_ms' is 2 times worse: 12 then, 24 now (max_latency_ratio=1.5)"
+        assert found.headline == "'val/latency_ms' is 2 times its baseline: 12 then, 24 now (max_latency_ratio=1.5)"
         assert check_regression({"val": {"latency_ms": 24}}, before, max_latency_ratio=3).ok
 
     def test_memory_has_its_own_limit(self):
         """An extra copy of the batch is found."""
         found = check_regression({"peak_memory_mb": 130}, {"peak_memory_mb": 100})
-        assert found.headline == "'peak_memory_mb' is 1.3 times worse: 100 then, 130 now (max_memory_ratio=1.2)"
+        assert found.headline == "'peak_memory_mb' is 1.3 times its baseline: 100 then, 130 now (max_memory_ratio=1.2)"
         assert check_regression({"peak_memory_mb": 110}, {"peak_memory_mb": 100}).ok
 
     def test_throughput_turns_round(self):
         """Half of it is twice worse."""
-        assert check_regression({"throughput": 50}, {"throughput": 100}).failed
+        found = check_regression({"throughput": 50}, {"throughput": 100})
+        assert found.headline == "'throughput' is 0.5 times its baseline: 100 then, 50 now (max_latency_ratio=1.5)"
         assert check_regression({"throughput": 200}, {"throughput": 100}).ok
 
     @pytest.mark.parametrize(
@@ -406,7 +405,9 @@ class TestMisuse:
                 assert_no_regression(current, baseline)
 
     def test_tensors_and_arrays_are_numbers(self):
-        """Of one value or one for each seed."""
+        """Of one value or one for each seed; limits too."""
+        assert check_regression({"auc": 0.8}, None, minimum={"auc": np.float32(0.9)}).failed
+        assert check_regression({"auc": 0.8}, {"auc": 0.9}, rtol=np.float64(0.01)).failed
         torch = pytest.importorskip("torch")
         current = {"auc": torch.tensor(0.9), "f1": np.float32(0.5), "acc": np.array([1, 2])}
         assert check_regression(current, current).ok
