@@ -30,11 +30,17 @@ class Curve:
 
     @property
     def start(self) -> float:
-        """The level at which the loss began: the median of the first values, at most three of them.
+        """The level at which the loss began: its first value, or the median of the first ten where single values say little.
 
-        Three, because a loss may fall by half within five steps, and one batch alone may be an odd one.
+        They say little when the loss changes by half or more from step to step throughout, as with batches of one row. Elsewhere
+        the first value counts alone: a loss may fall fourfold, or explode, in the very first step.
         """
-        return float(np.median(self.finite[:3])) if self.finite.size else math.nan
+        v = self.finite
+        if not v.size:
+            return math.nan
+        jumps = np.abs(np.diff(np.log(np.fmax(np.abs(v[:1000]), 1e-30))))
+        noisy = jumps.size >= 10 and float(np.median(jumps)) > 0.5
+        return float(max(v[0], np.median(v[:10])) if noisy else v[0])
 
     @property
     def late(self) -> float:

@@ -51,6 +51,8 @@ def check_loss_divergence(
     if reason := no_training(trace):
         return not_asked(reason)
     judged, allowed, reason = _to_judge(trace, allow, min_steps)
+    if (sinking := _sinking(trace, allow, max_rise)) is not None:
+        return _divergence_finding(*sinking, max_rise, allowed)
     if not judged:
         return not_asked(reason)
     moving = moving_target(trace)
@@ -204,11 +206,27 @@ def _rise(curve: Curve) -> float:
     return late / max(curve.start, 1e-300)
 
 
+def _sinking(trace: Trace, allow: Mapping[str, str] | None, max_rise: float) -> tuple[Curve, float] | None:
+    """Return a loss that runs to minus infinity: a thousand times the limit below zero, seen from where it began."""
+    if moving_target(trace):
+        return None
+    kept, _ = sift(allow, [c.name for c in curves(trace)])
+    for curve in curves(trace):
+        first = (
+            float(np.abs(curve.finite[: max(5, curve.finite.size // 20)]).max())
+            if curve.finite.size >= 20
+            else math.inf
+        )
+        if curve.name in kept and curve.late < -100 * max_rise * first:
+            return curve, -curve.late / first
+    return None
+
+
 def _divergence_finding(curve: Curve, rise: float, max_rise: float, allowed: tuple[tuple[str, str], ...]) -> Finding:
     v = curve.finite
-    over = np.flatnonzero(v > max_rise * curve.start)
+    size, level = np.abs(v), max_rise * abs(curve.start)
+    over, below = np.flatnonzero(size > level), np.flatnonzero(size <= level)
     lasting = over[0] if over.size else v.size - 1
-    below = np.flatnonzero(v <= max_rise * curve.start)
     if over.size and below.size and below[-1] + 1 < v.size:
         lasting = below[-1] + 1
     step = int(curve.step[lasting])

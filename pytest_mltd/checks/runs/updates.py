@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_mltd.checks.runs.curves import Curve, Floats, curves, moving_target, no_steps, too_short
+from pytest_mltd.checks.runs.curves import Curve, Floats, block_medians, curves, moving_target, no_steps, too_short
 from pytest_mltd.checks.runs.places import counted, held_by, listed, norm_rows, not_recorded, optimizer_label, stepping
 from pytest_mltd.core.asking import asserting, check, sift
 from pytest_mltd.core.findings import Finding, Table, not_asked
@@ -62,7 +62,7 @@ def check_frozen_parameters(run: Any, *, fewest_steps: int = 4, allow: Mapping[s
 def check_update_scale(
     run: Any,
     *,
-    max_ratio: float = 0.1,
+    max_ratio: float = 0.3,
     min_ratio: float = 1e-7,
     min_steps: int = 10,
     allow: Mapping[str, str] | None = None,
@@ -291,7 +291,8 @@ class _Scale:
     @property
     def early(self) -> float:
         """The highest ratio among the first five sampled steps."""
-        return float(np.nanmax(self.ratio[:5])) if np.isfinite(self.ratio[:5]).any() else math.inf
+        finite = self.ratio[:5][np.isfinite(self.ratio[:5])]
+        return float(finite.max()) if finite.size else math.inf
 
 
 def _scale(trace: Trace, optimizer: int) -> _Scale | None:
@@ -319,7 +320,7 @@ def _scale(trace: Trace, optimizer: int) -> _Scale | None:
 def _too_large(trace: Trace, scale: _Scale, max_ratio: float) -> Finding | None:
     """Return the finding of early steps that overthrow the weights, where the loss suffered."""
     early = scale.ratio[:5]
-    over = np.flatnonzero(~(early <= max_ratio))
+    over = np.flatnonzero(early > max_ratio)  # what is not finite already is another question's
     if not over.size or scale.curve is None or moving_target(trace) or not _suffered(scale.curve):
         return None
     at = int(over[0])
@@ -374,7 +375,8 @@ def _too_small(trace: Trace, scale: _Scale, min_ratio: float) -> Finding | None:
     ratio = float(np.median(usable))
     lr = float(np.nanmax(trace.steps["lr"][trace.steps["optimizer"] == scale.optimizer]))
     norms = trace.steps["grad_norm_used"][trace.steps["optimizer"] == scale.optimizer]
-    still = scale.curve.lowest > 0.98 * scale.curve.start
+    levels = block_medians(scale.curve.finite, blocks=10)
+    still = float(levels.min()) > 0.95 * float(levels[0])
     if not ratio < min_ratio or not still or not np.nanmedian(norms) > 0 or not lr > 0:
         return None
     reach = ratio * scale.curve.step.size
