@@ -193,11 +193,13 @@ def _tell(
 ) -> int:
     plain = None if diagnosis is None else diagnosis.as_dict()
     code = ended.code or _verdict(diagnosis)
-    error = None if ended.error is None else {"type": type(ended.error).__name__, "message": str(ended.error)}
+    # Ctrl-C is no fault of the program; there is nothing in it that a test could keep.
+    fault = None if isinstance(ended.error, KeyboardInterrupt) else ended.error
+    error = None if fault is None else {"type": type(fault).__name__, "message": str(fault)}
     is_kept = last.end(plain, exit=code, error=error)
     where = _shown(last.folder, project)
     keep = None
-    if is_kept and (ended.error is not None or (diagnosis is not None and diagnosis.failed)):
+    if is_kept and (fault is not None or (diagnosis is not None and diagnosis.failed)):
         keep = f"mltd check {shlex.quote(where)} --write-test {shlex.quote(free_name(project))}"
     if diagnosis is not None:
         output.say(f"\n{diagnosis}")
@@ -220,6 +222,11 @@ def _verdict(diagnosis: Diagnosis | None) -> int:
 def _remarks(ended: _Ended) -> Iterator[str]:
     if ended.run is None:
         return
+    trace = ended.run.trace
+    if trace.ended == "full":
+        yield "the program caught what should have ended it (a bare except:, most likely) and went on to its own end"
+    if not trace.n_steps and not trace.of("backward").any():
+        yield "training in other processes or threads is not seen: run with one process, or call mltd.run on its function"
     if ended.run.sliced is not None:
         yield f"slice: {ended.run.sliced}"
     if ended.run.seeding is not None:
