@@ -168,7 +168,7 @@ def _fold_test(records: Sequence[Evidence], witnesses: Mapping[str, str], newest
         return _green_only(by_state, witnesses, notes)
     if verdicts[states[-1]] == "mixed":
         return Fold("undecided", _why_mixed(last), notes)
-    reds = [e for s in states if verdicts[s] != "green" for e in by_state[s] if _is_red(e)]
+    reds = [e for s in states if verdicts[s] != "green" for e in by_state[s] if _is_red(e) or not e.agreed]
     if verdicts[states[-1]] == "red":
         return _red_now(states, by_state, verdicts, reds, notes)
     return _green_now(states, by_state, verdicts, reds, notes)
@@ -270,6 +270,8 @@ def _notes(records: Sequence[Evidence], judged: Sequence[Evidence], last_state: 
     skipped = [e for e in after if e.kind == "skipped"]
     if skipped:
         notes.append(f"skipped since ({skipped[-1].reason or 'no reason recorded'}): it watches nothing at present")
+    elif after and after[-1].kind == "undecided":
+        notes.append(f"its last run came to no verdict ({after[-1].reason or 'no reason recorded'})")
     elif newest and last_state != newest:
         notes.append("it has not run on the newest code of which the incident has evidence")
     planted = sorted({e.fault for e in records if e.fault and _is_red(e)})

@@ -6,6 +6,7 @@ Everything is computed from the evidence and from what people wrote; what neithe
 from __future__ import annotations
 
 import fnmatch
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -176,14 +177,13 @@ def reds(records: Iterable[Evidence]) -> tuple[Evidence, ...]:
     return tuple(e for e in records if e.kind == "failed" and not e.fault)
 
 
-def is_reproduced(e: Evidence, records: Iterable[Evidence]) -> bool:
-    """Tell whether a failure was seen more than once in the same way, on the same code, under the same condition."""
-    same = [o for o in records if (o.nodeid, o.state, o.condition, o.fingerprint) == _way(e)]
-    return (e.runs > 1 and e.agreed) or len(same) > 1
-
-
-def _way(e: Evidence) -> tuple[Any, ...]:
-    return (e.nodeid, e.state, e.condition, e.fingerprint)
+def reproduced(records: Iterable[Evidence]) -> tuple[Evidence, ...]:
+    """Return the failures seen more than once in the same way, on the same code, under the same condition."""
+    records = tuple(records)
+    ways = Counter((e.nodeid, e.state, e.condition, e.fingerprint) for e in records)
+    return tuple(
+        e for e in records if (e.runs > 1 and e.agreed) or ways[(e.nodeid, e.state, e.condition, e.fingerprint)] > 1
+    )
 
 
 def _reproduced(incident: Incident) -> Item:
@@ -191,13 +191,14 @@ def _reproduced(incident: Incident) -> Item:
     failures = reds(incident.evidence)
     if not failures:
         return Item(text, False, "nothing was seen failing here")
-    best = max(failures, key=lambda e: (e.seed is not None, bool(e.slice or e.steps), is_reproduced(e, failures)))
+    repeated = {id(e) for e in reproduced(failures)}
+    best = max(failures, key=lambda e: (e.seed is not None, bool(e.slice or e.steps), id(e) in repeated))
     missing = []
     if best.seed is None:
         missing.append("no seed was fixed: --mltd-seed")
     if best.slice is None and best.steps is None:
         missing.append("neither slice nor steps were limited: --mltd-slice or --mltd-steps")
-    if not is_reproduced(best, failures):
+    if id(best) not in repeated:
         missing.append("seen once: --mltd-repro runs it twice")
     cut = " and ".join(f"{n} {v}" for n, v in (("slice", best.slice), ("steps", best.steps)) if v is not None)
     return Item(text, not missing, "; ".join(missing) or f"{best.nodeid}, seed {best.seed}, {cut}, seen more than once")

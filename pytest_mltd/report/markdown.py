@@ -117,7 +117,7 @@ def _investigation(incident: Incident) -> list[str]:
     for h in incident.hypotheses:
         reds = contents.reds(h.evidence)
         if reds:
-            best = next((e for e in reversed(reds) if contents.is_reproduced(e, reds)), reds[-1])
+            best = (contents.reproduced(reds) or reds)[-1]
             lines += [_seen(best, reds), "", *block(_commands(best)), ""]
     if len(lines) == 4:
         lines += ["Nothing was seen failing here, so there is nothing to reproduce yet.", ""]

@@ -170,6 +170,12 @@ class TestStatus:
         """A flaky failure supports nothing by itself."""
         assert h(seen("failed", agreed=False)).status == "undecided"
 
+    def test_a_pass_whose_runs_differed_is_no_plain_pass(self):
+        """It is flaky where it was seen, and later greens have to outweigh it."""
+        assert h(seen("passed", agreed=False)).status == "undecided"
+        assert h(seen("passed", agreed=False), seen("passed", FIXED, runs=1)).status == "undecided"
+        assert h(seen("passed", agreed=False), seen("passed", FIXED, runs=5)).status == "fixed"
+
     def test_runs_that_differed_support_a_claim_of_nondeterminism(self):
         """Differing is just what that hypothesis says."""
         assert h(seen("failed", agreed=False, family="nondeterminism")).status == "supported"
@@ -213,6 +219,12 @@ class TestStatus:
         found = h(seen("failed"), seen("passed", FIXED), seen("skipped", LATER, reason="too slow"))
         assert found.status == "fixed"
         assert "skipped since (too slow): it watches nothing at present" in found.folded.notes
+
+    def test_a_last_run_without_a_verdict_is_noticed(self):
+        """Fixed, then a trial that timed out: the status stays and the note says so."""
+        found = h(seen("failed"), seen("passed", FIXED), seen("undecided", LATER, reason="timed out"))
+        assert found.status == "fixed"
+        assert "its last run came to no verdict (timed out)" in found.folded.notes
 
     def test_a_monitor_that_did_not_run_on_the_newest_code_is_noticed(self):
         """A deleted or renamed test has no verdict on the newest state of the incident."""
