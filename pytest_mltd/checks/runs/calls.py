@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_mltd.checks.runs.curves import no_steps, too_short
-from pytest_mltd.checks.runs.places import at_site, counted, optimizer_label, stepping
+from pytest_mltd.checks.runs.places import at_site, counted, held_by, optimizer_label, root_of, stepping
 from pytest_mltd.core.asking import asserting, check
 from pytest_mltd.core.findings import Finding, Table, not_asked
 from pytest_mltd.core.rendering import number
@@ -212,7 +212,7 @@ def _left_in_eval(trace: Trace, max_share: float) -> Finding | None:
         return None
     for optimizer in stepping(trace):
         mine = np.flatnonzero(trace.steps["optimizer"] == optimizer)
-        mode = trace.steps["training"][mine]
+        mode = _modes(trace, optimizer)[mine]
         off = np.flatnonzero(mode == 0)
         if off.size < 3:
             continue
@@ -234,7 +234,7 @@ def _left_in_eval(trace: Trace, max_share: float) -> Finding | None:
             share,
             max_share,
             step,
-            _mode_table(trace, mine, int(off[0])),
+            _mode_table(trace, mine, mode, int(off[0])),
             f"{_kinds(kinds)} works otherwise there (no dropout, old batch statistics), and after eval() {back}.",
             "call model.train() after each validation, before the next training batch",
         )
@@ -246,29 +246,43 @@ def _validated_first(trace: Trace, step: int) -> bool:
     return bool(step == 0 and (trace.val["step"] == 0).any() and trace.of("eval")[trace.calls["step"] == 0].any())
 
 
-def _mode_table(trace: Trace, mine: Places, at: int) -> Table:
-    shown = mine[max(0, at - 2) : at + 3]
+def _modes(trace: Trace, optimizer: int) -> NDArray[np.int64]:
+    """Return at each step the mode (1 train, 0 eval, -1 not seen) of the modules that an optimizer trains.
+
+    It is that of their last forward under gradients: a teacher in eval mode, or a validation, comes between.
+    """
+    forward = np.flatnonzero(trace.of("forward") & (trace.calls["grad"] == 1)).astype(np.int64)
+    roots = {root_of(trace, trace.parameters[i].name) for i in held_by(trace, optimizer)}
+    named = np.array([n in roots for n in trace.names] or [False])
+    who = trace.calls["who"][forward]
+    forward = forward[(who >= 0) & named[np.minimum(np.maximum(who, 0), named.size - 1)]]
+    if not forward.size:
+        return np.asarray(trace.steps["training"], dtype=np.int64)
+    at = trace.calls["step"][forward]
+    last = np.searchsorted(at, np.arange(trace.n_steps), side="right") - 1
+    return np.where(last >= 0, trace.calls["value"][forward][np.maximum(last, 0)], -1).astype(np.int64)
+
+
+def _mode_table(trace: Trace, mine: Places, mode: NDArray[np.int64], at: int) -> Table:
+    shown = range(max(0, at - 2), min(mine.size, at + 3))
     words = {1: "train", 0: "eval", -1: "not seen"}
-    rows = tuple((int(i), words[int(trace.steps["training"][i])], float(trace.steps["loss"][i])) for i in shown)
-    return Table(("step", "mode", "loss"), rows, culprit=int(np.searchsorted(shown, mine[at])))
+    rows = tuple((int(mine[i]), words[int(mode[i])], float(trace.steps["loss"][mine[i]])) for i in shown)
+    return Table(("step", "mode", "loss"), rows, culprit=at - shown[0])
 
 
 def _validated_in_train_mode(trace: Trace, max_share: float) -> Finding | None:
     """Validation losses computed without gradients while dropout or batch norm were in train mode.
 
-    A validation loss without a forward in eval mode anywhere in the run was computed in train mode. Metrics of the training batch's
-    own output are no validation: they need no forward besides the one that backward belongs to.
+    Each needs a forward of its own, without gradients and in train mode: metrics of the training batch's own output, and a net
+    that was put into eval mode at all, are in order. What happens in most steps is no validation (a teacher, a roll-out).
     """
     kinds = sorted({m.kind for m in trace.modules if m.kind.startswith(_MODAL)})
     at = np.unique(trace.val["step"])
-    forward, modes = _at(trace, "forward"), trace.calls["value"][trace.of("forward")]
-    if not kinds or at.size < 2 or at.size > 0.34 * trace.n_steps or not (modes == 1).any() or (modes == 0).any():
+    untracked = trace.of("forward") & (trace.calls["grad"] == 0)
+    modes = trace.calls["value"][untracked]
+    if not kinds or at.size < 2 or at.size > 0.34 * trace.n_steps or (modes == 0).any():
         return None
-    length = trace.n_steps + 2
-    extra = np.bincount(np.minimum(trace.calls["step"][forward], length), minlength=length + 1) > np.bincount(
-        np.minimum(trace.losses["step"], length), minlength=length + 1
-    )
-    noisy = at[extra[np.minimum(at, length)]]
+    noisy = at[np.isin(at, trace.calls["step"][untracked][modes == 1])]
     share = noisy.size / at.size
     if noisy.size < 2 or share <= max(max_share, 0.5):
         return None

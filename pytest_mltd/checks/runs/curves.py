@@ -143,17 +143,14 @@ def _mean_by_step(step: Steps, value: Floats) -> tuple[Steps, Floats]:
 
 
 def _teacher(trace: Trace) -> str:
-    """Return the root module that runs about once a step, without a parameter in any optimizer, beside one that has."""
-    calls = trace.of("forward")
+    """Return the root module that runs about once a step without gradients, with no parameter in any optimizer."""
+    calls = trace.of("forward") & (trace.calls["grad"] == 0)
     if not trace.n_steps or not calls.any():
         return ""
     who, counts = np.unique(trace.calls["who"][calls], return_counts=True)
     often = {trace.names[w] for w, n in zip(who, counts, strict=True) if w >= 0 and n >= 0.5 * trace.n_steps}
-    trained = {name for name in often if any(_belongs(p.name, name) and p.optimizers for p in trace.parameters)}
-    if not trained:
-        return ""
-    others = sorted(n for n in often - trained if any(_belongs(p.name, n) for p in trace.parameters))
-    return others[0] if others else ""
+    held = {name: [p for p in trace.parameters if _belongs(p.name, name)] for name in often}
+    return min((n for n, mine in held.items() if mine and not any(p.optimizers for p in mine)), default="")
 
 
 def _belongs(parameter: str, module: str) -> bool:

@@ -312,7 +312,7 @@ def _nonfinite_shows(before: Floats, loss_finite: bool, born: Fact | None) -> st
 
 
 def _explosion(trace: Trace, optimizer: int, max_growth: float, warmup: int) -> tuple[float, int | None]:
-    """Return the highest harmful growth, and the first step (of the trace) at which it passes the limit."""
+    """Return the highest harmful growth, and the step (of the trace) at which the one beyond the limit began."""
     at = np.flatnonzero(trace.steps["optimizer"] == optimizer)
     norm = trace.steps["grad_norm_used"][at]
     bad = np.flatnonzero(~np.isfinite(norm))
@@ -328,18 +328,21 @@ def _explosion(trace: Trace, optimizer: int, max_growth: float, warmup: int) -> 
     growth[:2] = np.minimum(growth[:2], 1.0)
     loss = trace.steps["loss"][at]
     candidates = np.flatnonzero(growth > min(max_growth, 4.0))
-    highest, first = 1.0, None
+    highest = 1.0
     for i in candidates[_first_of_runs(candidates)][:200]:
         if not _harmed(loss, int(i)):
             continue
         peak = float(growth[i : i + 10].max())
         highest = max(highest, peak)
         over = np.flatnonzero(growth[i : i + 200] > max_growth)
-        if first is None and over.size:
-            first = int(at[i + over[0]])
-            highest = float(growth[i : i + 200].max())
-            break
-    return highest, first
+        if over.size:
+            onset = int(i)
+            while (
+                onset > 0 and growth[onset - 1] > 1.5
+            ):  # it began where the norm left its level, not where it passed a limit
+                onset -= 1
+            return float(growth[i : i + 200].max()), int(at[onset])
+    return highest, None
 
 
 def _first_of_runs(indexes: Any) -> Any:

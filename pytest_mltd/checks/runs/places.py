@@ -73,3 +73,12 @@ def not_recorded(trace: Trace, what: str, table: str) -> str:
     if trace.level in ("losses", "scalars"):
         return f"{what} were not recorded (level {trace.level!r})"
     return f"{what} were not recorded" if getattr(trace, table)["step"].size == 0 else ""
+
+
+def root_of(trace: Trace, name: str) -> str:
+    """Return the root module that a parameter hangs in. Names begin with the root's only where a run has several."""
+    roots = [m.name for m in trace.modules if m.root]
+    if len(roots) == 1:
+        return roots[0]
+    mine = [r for r in roots if name == r or name.startswith((r + ".", r + "["))]
+    return max(mine, key=len, default=name.partition(".")[0].partition("[")[0])

@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 
 from pytest_mltd.checks.runs.curves import Curve, Floats, block_medians, curves, moving_target, no_steps, too_short
-from pytest_mltd.checks.runs.places import counted, held_by, listed, norm_rows, not_recorded, optimizer_label, stepping
+from pytest_mltd.checks.runs.places import (
+    counted,
+    held_by,
+    listed,
+    norm_rows,
+    not_recorded,
+    optimizer_label,
+    root_of,
+    stepping,
+)
 from pytest_mltd.core.asking import asserting, check, sift
 from pytest_mltd.core.findings import Finding, Table, not_asked
 from pytest_mltd.core.rendering import number
@@ -131,7 +140,7 @@ class _Group:
 
 def _left_out(trace: Trace) -> _Group:
     """Parameters in no optimizer although gradients are computed for them in train mode."""
-    trained_roots = {_root(trace, p.name) for p in trace.parameters if p.optimizers}
+    trained_roots = {root_of(trace, p.name) for p in trace.parameters if p.optimizers}
     names = []
     unregistered = False
     if any(p.optimizers for p in trace.parameters):
@@ -139,7 +148,7 @@ def _left_out(trace: Trace) -> _Group:
         for i, p in enumerate(trace.parameters):
             if p.optimizers or not p.requires_grad or not (grads[:, i] > 0).any():
                 continue
-            if _root(trace, p.name) in trained_roots or not _in_eval_mode(trace, _root(trace, p.name)):
+            if root_of(trace, p.name) in trained_roots or not _in_eval_mode(trace, root_of(trace, p.name)):
                 names.append(p.name)
                 unregistered |= not p.registered
     shows = (
@@ -221,15 +230,6 @@ def _called(trace: Trace, p: Parameter) -> bool:
     if index is None or not trace.outputs["step"].size:
         return index is None and not any(m.name.startswith(owner + ".") for m in trace.modules)
     return bool((trace.outputs["rows"][:, index] >= 0).any())
-
-
-def _root(trace: Trace, name: str) -> str:
-    """Return the root module that a parameter hangs in. Names begin with the root's only where a run has several."""
-    roots = [m.name for m in trace.modules if m.root]
-    if len(roots) == 1:
-        return roots[0]
-    mine = [r for r in roots if name == r or name.startswith((r + ".", r + "["))]
-    return max(mine, key=len, default=name.partition(".")[0].partition("[")[0])
 
 
 def _in_eval_mode(trace: Trace, root: str) -> bool:

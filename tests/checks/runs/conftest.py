@@ -44,8 +44,21 @@ class MadeRun:
         )
         self.weight = np.array([4.0 if n.endswith("weight") else 0.5 for n in parameters])
         self.order = [USUAL] * steps
-        self.values = {"forward": 1.0}
+        self.values = {}
         self.kept = {}
+
+    def value(self, kind, step, index, calls):
+        """A forward under gradients is in the mode of its step."""
+        if kind == "forward" and self.tracked(kind, index, calls) and "forward" not in self.values:
+            return float(self.training[step])
+        return self.values.get(kind, np.nan)
+
+    def tracked(self, kind, index, calls):
+        """A forward that another forward or an eval follows at once had no gradient: it was a validation."""
+        if kind != "forward":
+            return -1
+        following = next((k for k, _ in calls[index + 1 :] if k in ("forward", "backward")), "backward")
+        return int(following == "backward")
 
     def trace(self):
         used = self.grad if self.used is None else self.used
@@ -78,7 +91,8 @@ class MadeRun:
                 "step": [step for _, step in calls],
                 "site": [USUAL.index(kind) if kind in USUAL else 0 for kind, _ in calls],
                 "who": np.zeros(len(calls), int),
-                "value": [self.values.get(kind, np.nan) for kind, _ in calls],
+                "value": [self.value(kind, step, i, calls) for i, (kind, step) in enumerate(calls)],
+                "grad": [self.tracked(kind, i, calls) for i, (kind, _) in enumerate(calls)],
             },
         }
         head = {

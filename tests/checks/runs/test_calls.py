@@ -136,7 +136,7 @@ def validated(made, mode, every=20):
     at = np.arange(every - 1, 200, every)
     for step in at:
         run.order[step] = ("forward", *USUAL)
-    run.values["forward"] = mode
+    run.values["forward"] = mode  # of training and of validation
     run.kept["val"] = {"step": at, "stream": np.zeros(len(at), int), "value": np.full(len(at), 0.5)}
     return run
 
