@@ -97,19 +97,23 @@ def apply_patch(folder, patch):
 
 
 def incident(name, folder):
-    """Live through an incident in a repository of its own, and return the example's folder with its ledger and report."""
+    """Live through an incident in a repository of its own.
+
+    Returns the example's folder, with its ledger and report, and what the two test runs said: with the bug, with the fix.
+    """
     copy = copy_of(name, folder)
     title = name.replace("_", "-")
     shutil.copytree(HERE / name / "incidents", copy / "incidents", ignore=shutil.ignore_patterns("*.jsonl", "*.md"))
+    asked = (*PYTEST, "--mltd-repro", "--mltd-incident", title)
     commit(folder, "Train the first model")
-    python(folder, *PYTEST, "--mltd-repro", "--mltd-incident", title)
+    red = python(folder, *asked)
     apply_patch(copy, (copy / "fix.patch").read_text())
     commit(folder, "Apply the fix")
-    python(folder, *PYTEST, "--mltd-repro", "--mltd-incident", title)
+    green = python(folder, *asked)
     reported = python(folder, "-m", "pytest_mltd", "report", title)
     if reported.returncode:
         raise RuntimeError(reported.stdout + reported.stderr)
-    return copy
+    return copy, red, green
 
 
 def commit(folder, subject):

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -28,19 +27,28 @@ def test_every_example_is_tried():
 
 @each
 def test_red_with_the_bug_and_green_with_the_fix(name, tmp_path):
-    """The first line names the fault and its place; the patch, applied to a copy, makes the same test pass."""
-    copy = demo.copy_of(name, tmp_path)
-    red = demo.python(copy, *demo.PYTEST)
-    assert red.returncode == 1, red.stdout + red.stderr
+    """The first line names the fault and its place, twice the same; the patch, applied to a copy, makes the same test pass.
+
+    The whole incident is lived through by commands alone, and its report says supported and fixed, as the kept one does.
+    """
     fault, culprit = EXPECTED[name]
-    assert f"CheckFailed: {fault}: " in red.stdout
+    copy, red, green = demo.incident(name, tmp_path)
     said = demo.message(red.stdout)
+    assert red.returncode == 1, red.stdout + red.stderr
+    assert said[0].startswith(f"CheckFailed: {fault}: ")
     assert culprit in said[0]
     assert len(said) <= 40, "\n".join(said)
-    demo.apply_patch(copy, (copy / "fix.patch").read_text())
-    green = demo.python(copy, *demo.PYTEST)
     assert green.returncode == 0, green.stdout + green.stderr
     assert "1 passed" in green.stdout
+
+    title = name.replace("_", "-")
+    report = (copy / "incidents" / f"{title}.md").read_text()
+    kept = (EXAMPLES / name / "incidents" / f"{title}.md").read_text()
+    assert _headings(report) == _headings(kept)
+    assert "supported and fixed" in report
+    assert "supported and fixed" in kept
+    ledger = (copy / "incidents" / f"{title}.jsonl").read_text().splitlines()
+    assert [json.loads(line)["evidence"]["kind"] for line in ledger] == ["failed", "passed"]
 
 
 @each
@@ -59,23 +67,6 @@ def test_the_test_is_short(name):
     assert len(body.strip().splitlines()) <= 4
 
 
-@each
-def test_the_incident_can_be_lived_through_again(name, tmp_path):
-    """Red, fixed, green, reported, by commands alone; the report says supported and fixed, as the one that is kept does."""
-    title = name.replace("_", "-")
-    copy = demo.incident(name, tmp_path)
-    report = (copy / "incidents" / f"{title}.md").read_text()
-    kept = (EXAMPLES / name / "incidents" / f"{title}.md").read_text()
-    assert _headings(report) == _headings(kept)
-    assert "supported and fixed" in report
-    assert "supported and fixed" in kept
-    ledger = (copy / "incidents" / f"{title}.jsonl").read_text().splitlines()
-    assert [json.loads(line).get("kind") or json.loads(line)["evidence"]["kind"] for line in ledger] == [
-        "failed",
-        "passed",
-    ]
-
-
 def test_a_patch_that_does_not_fit_is_refused(tmp_path):
     """The proof would otherwise be of other code than the patch says."""
     copy = demo.copy_of("exploding_rnn", tmp_path)
@@ -85,16 +76,20 @@ def test_a_patch_that_does_not_fit_is_refused(tmp_path):
         demo.apply_patch(copy, patch)
 
 
-def test_the_demo_fails_when_an_example_does(tmp_path, monkeypatch, capsys):
-    """`make demo` is a proof and not a show: an example whose fix does not fix ends it with 1."""
-    shutil.copytree(EXAMPLES / "label_leak", tmp_path / "label_leak")
-    shutil.copy(EXAMPLES / "pytest.ini", tmp_path)
-    monkeypatch.setattr(demo, "HERE", tmp_path)
-    assert demo.main([]) == 0
-    assert "1 of 1 incidents: red with the bug, green with the fix" in capsys.readouterr().out
-    (tmp_path / "label_leak" / "fix.patch").write_text("")
-    assert demo.main([]) == 1
-    assert "0 of 1 incidents" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("codes", "ends"),
+    [((1, 0), 0), ((1, 1), 1), ((0, 0), 1), ((2, 0), 1)],
+    ids=["proved", "not fixed", "not red", "broken"],
+)
+def test_the_demo_fails_when_an_example_does(codes, ends, monkeypatch, capsys):
+    """`make demo` is a proof and not a show: each example must be red with its bug and green with its fix."""
+    runs = iter(codes)
+    ran = lambda *_: demo.subprocess.CompletedProcess((), next(runs), "E   CheckFailed: a.b: c\n1 failed in 1s", "")  # noqa: E731
+    monkeypatch.setattr(demo, "python", ran)
+    assert demo.main(["label_leak"]) == ends
+    out = capsys.readouterr().out
+    assert f"{1 - ends} of 1 incidents: red with the bug, green with the fix" in out
+    assert 'patients.drop(columns="progression")' in out
 
 
 def _headings(text):
