@@ -15,6 +15,7 @@ import dataclasses
 import datetime
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -119,7 +120,8 @@ def _entry(key: str, value: Any) -> Any:
     if key in MAPPINGS:
         if not isinstance(value, Mapping):
             raise ValueError(f'{key}: a table is needed, as in {key} = {{ "…" = "…" }}')
-        return {str(k): _text(f"{key}.{k}", v) for k, v in value.items()}
+        texts = {str(k): _text(f"{key}.{k}", v) for k, v in value.items()}
+        return texts if key == "owners" else {re.sub(r"[ -]+", "_", k.strip().lower()): v for k, v in texts.items()}
     if key in LISTS:
         return tuple(_text(key, v) for v in (value if isinstance(value, list) else [value]))
     return _text(key, value)

@@ -128,7 +128,10 @@ def checklist(incident: Incident, story: Story) -> tuple[Item, ...]:
 def gaps(incident: Incident, story: Story) -> tuple[str, ...]:
     """Return what the procedure asks for and nobody has recorded, one sentence each."""
     missing = [f"{words}: nobody wrote it down ({key})" for key, words in WANTED if not getattr(story, key)]
-    missing += [f"constraints: no {name} is stated (constraints.{name})" for name in unstated(incident, story)]
+    missing += [
+        f"constraint, {name.replace('_', ' ')}: nobody wrote it down (constraints.{name})"
+        for name in unstated(incident, story)
+    ]
     missing += [f"owner: nobody answers for {m.nodeid} (owners)" for m in monitors(incident, story) if not m.owner]
     for h in incident.hypotheses:
         if not h.claim:

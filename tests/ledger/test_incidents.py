@@ -75,7 +75,7 @@ class TestStory:
             contributing = ["no review of new columns"]
             remaining_risks = "other tables"
             owners = { "*" = "data team", H1 = "Ada" }
-            constraints = { budget = "two days", metric_targets = 0.8 }
+            constraints = { budget = "two days", "Metric targets" = 0.8 }
             [confidence]
             H1 = { value = 0.6, reason = "one dataset only" }
             """,

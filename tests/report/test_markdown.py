@@ -187,7 +187,7 @@ class TestGaps:
             ("rollback_tried", "rollback was not tried"),
             ("root_cause", "root cause: nobody wrote it down (root_cause)"),
             ("owners", "owner: nobody answers for tests/test_loan.py::test_h1 (owners)"),
-            ("constraints", "constraints: no budget is stated"),
+            ("constraints", "constraint, budget: nobody wrote it down (constraints.budget)"),
         ],
     )
     def test_each_missing_entry_is_named_with_its_key(self, entry, said):
