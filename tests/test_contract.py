@@ -211,19 +211,46 @@ class TestTheGuardsCanFail:
             "c.d: no test of its own room saw it red"
         ]
 
-    def test_the_guard_works_from_the_outside(self, pytester, complaints):
-        """A test in the judged folder that produces an incomplete message fails, for that reason."""
-        package = pytester.path / "tests" / "checks"
-        package.mkdir(parents=True)
+    @pytest.fixture
+    def suite(self, pytester):
+        """A suite of its own under this conftest, with one judged test that hears one finding."""
+        folder = pytester.path / "tests" / "checks"
+        folder.mkdir(parents=True)
         (pytester.path / "tests" / "conftest.py").write_text((TESTS / "conftest.py").read_text())
+
+        def run(*arguments, **finding):
+            (folder / "test_x.py").write_text(
+                "from pytest_mltd.core import asking\nfrom pytest_mltd.core.findings import Finding\n"
+                f"def test_it():\n    asking._tell(Finding(**{finding!r}))\n"
+            )
+            return pytester.runpytest_subprocess(
+                "-p", "no:randomly", "-p", "no:asyncio", "--import-mode=importlib", *arguments
+            )
+
+        return run
+
+    def test_an_incomplete_message_fails_the_test_that_produced_it(self, suite):
+        """From the outside: the test errs, for that reason."""
         name = next(iter(CHECKS))
-        (package / "test_x.py").write_text(
-            "from pytest_mltd.core import asking\nfrom pytest_mltd.core.findings import Finding\n"
-            f"def test_it():\n    asking._tell(Finding(ok=False, id={name!r}, headline='bad'))\n"
-        )
-        result = pytester.runpytest_subprocess("-p", "no:randomly", "tests/checks")
+        result = suite("tests/checks", ok=False, id=name, headline="bad")
         result.stdout.fnmatch_lines([f"*{name}: the culprit is named: 'bad'*"])
         assert result.ret == 1
+
+    @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["here", "workers"])
+    def test_a_whole_suite_without_a_red_test_of_each_check_fails(self, suite, workers):
+        """From the outside, also under xdist: what was seen green is not missed as green, and the run fails for the rest."""
+        name = next(iter(CHECKS))
+        result = suite("tests", *workers, ok=True, id=name, headline="fine", looked_at="all")
+        lines = [line for line in result.outlines if line.startswith("CONTRACT")]
+        assert f"CONTRACT {name}: no test of its own room saw it red" in lines
+        assert len(lines) == 2 * len(CHECKS) - 1
+        assert result.ret == 1
+        result.assert_outcomes(passed=1)
+
+    def test_a_part_of_the_suite_is_not_asked_for_every_check(self, suite):
+        """Somebody who runs one file is not told of the others."""
+        result = suite("tests/checks", ok=True, id=next(iter(CHECKS)), headline="fine", looked_at="all")
+        assert result.ret == 0
 
 
 def test_a_diagnosis_and_a_table_are_plain(complaints):
