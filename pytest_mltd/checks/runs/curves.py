@@ -95,8 +95,8 @@ def trailing_median(values: Floats, width: int = 25) -> Floats:
 def moving_target(trace: Trace) -> str:
     """Say why the loss of this run may honestly rise or stay flat, or return "".
 
-    A second optimizer that trains against the first (GAN, actor and critic) and a second network that is evaluated in each
-    step but trained by nobody (target network, teacher) both move what the loss is measured against.
+    A second optimizer that trains against the first (GAN, actor and critic), and a network that is evaluated without gradients in
+    most steps (target network, teacher, the net's own bootstrapped values), move what the loss is measured against.
     """
     owners = trace.steps["optimizer"]
     busy = [i for i in np.unique(owners) if i >= 0 and (owners == i).sum() >= 0.1 * owners.size]
@@ -143,15 +143,13 @@ def _mean_by_step(step: Steps, value: Floats) -> tuple[Steps, Floats]:
 
 
 def _teacher(trace: Trace) -> str:
-    """Return the root module that runs about once a step without gradients, with no parameter in any optimizer."""
+    """Return the root module that runs without gradients in at least half of the steps, where that is no validation."""
     calls = trace.of("forward") & (trace.calls["grad"] == 0)
     if not trace.n_steps or not calls.any():
         return ""
-    who, counts = np.unique(trace.calls["who"][calls], return_counts=True)
-    often = {trace.names[w] for w, n in zip(who, counts, strict=True) if w >= 0 and n >= 0.5 * trace.n_steps}
-    held = {name: [p for p in trace.parameters if _belongs(p.name, name)] for name in often}
-    return min((n for n, mine in held.items() if mine and not any(p.optimizers for p in mine)), default="")
-
-
-def _belongs(parameter: str, module: str) -> bool:
-    return parameter == module or parameter.startswith(module + ".")
+    validated = np.unique(trace.val["step"])
+    for who in np.unique(trace.calls["who"][calls]):
+        steps = np.setdiff1d(trace.calls["step"][calls & (trace.calls["who"] == who)], validated)
+        if who >= 0 and steps.size >= 0.5 * trace.n_steps:
+            return str(trace.names[who])
+    return ""

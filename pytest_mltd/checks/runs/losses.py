@@ -80,8 +80,9 @@ def check_loss_spike(
     """Ask whether a training loss jumped far above everything it had been, and stayed up for some steps.
 
     A spike rises above ``max_rise`` times both the first level and the median of the 25 steps before, and leaves the five steps
-    after its peak at twice that median, and half the first level, or more: the weights were damaged. One hard batch that the net
-    shrugs off is no spike, nor is a new task, a restarted schedule or a curriculum that begins no higher than the net began.
+    after its peak at twice that median, and half the first level, or more: the weights were damaged. One hard batch that the
+    net shrugs off is no spike, nor is a new task or schedule that begins no higher than the net began, nor a loss that is lifted
+    in one step, with no large step of the optimizer before, and stays: a term joined it, or other data.
 
     Args:
         run: a recording, a run or a trace.
@@ -103,7 +104,7 @@ def check_loss_spike(
         return not_asked(reason)
     if moving := moving_target(trace):
         return not_asked(f"losses may honestly jump here: {moving}")
-    found = [(_spikes(c, max_rise), c) for c in judged]
+    found = [(_spikes(trace, c, max_rise), c) for c in judged]
     spikes = [(s, c) for (s, _), c in found if s]
     if spikes:
         return _spike_finding(*min(spikes, key=lambda pair: pair[0][0].step), max_rise, allowed)
@@ -258,7 +259,7 @@ class _Spike:
     index: int
 
 
-def _spikes(curve: Curve, max_rise: float) -> tuple[list[_Spike], float]:
+def _spikes(trace: Trace, curve: Curve, max_rise: float) -> tuple[list[_Spike], float]:
     """Return the spikes, and the highest ratio that any peak with an aftermath reached."""
     v = curve.finite
     if v.size < 12:
@@ -279,6 +280,9 @@ def _spikes(curve: Curve, max_rise: float) -> tuple[list[_Spike], float]:
         if after.size < 3 or float(np.median(after)) < max(2 * before, 0.5 * curve.start):
             continue
         skip = peak + 5
+        if _another_objective(trace, curve, int(i), peak, before):
+            skip = peak + 25  # until the median of the steps before has followed
+            continue
         highest = max(highest, float(v[peak] / level[i]))
         if v[peak] > max_rise * level[i]:
             back = np.flatnonzero(v[peak:] < 1.5 * before)
@@ -287,6 +291,25 @@ def _spikes(curve: Curve, max_rise: float) -> tuple[list[_Spike], float]:
             )
             break
     return found, highest
+
+
+def _another_objective(trace: Trace, curve: Curve, onset: int, peak: int, before: float) -> bool:
+    """Whether the loss jumped in one step, stayed there, and no large step came before: then it measures something else from there on.
+
+    Weights change a loss only through a step. A term that joins, or other data, lift it without one, and later losses stay near
+    the first lifted one; an outlying batch does not.
+    """
+    v = curve.finite
+    lifted = onset + int(np.argmax(v[onset : peak + 1] > 2 * before))
+    stayed = float(np.median(v[lifted + 1 : lifted + 6])) > v[lifted] / 3
+    if v[peak] > 2 * v[lifted] or not stayed:
+        return False
+    at = int(curve.step[lifted]) - 1
+    if not 0 < at < trace.n_steps:
+        return False
+    push = trace.steps["lr"][: at + 1] * trace.steps["grad_norm_used"][: at + 1]
+    usual = float(np.nanmedian(push[-26:-1])) if np.isfinite(push[-26:-1]).any() else math.nan
+    return bool(push[-1] < 5 * usual)
 
 
 def _spike_finding(

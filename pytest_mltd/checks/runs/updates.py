@@ -180,6 +180,8 @@ def _unreached(trace: Trace, fewest_steps: int) -> _Group:
         if not arrived.any():
             continue  # no parameter of it ever had one: the order of calls is at fault, which is another question
         never = ~arrived.any(axis=0) & (grad == -1).any(axis=0)
+        if never[int(np.flatnonzero(~never)[-1]) + 1 :].sum() == never.sum():
+            continue  # only what comes after all that trains: an output nobody uses (a pooler, a spare head), not a cut path
         for i in columns[never]:
             p = trace.parameters[i]
             if p.requires_grad and p.name not in names and _called(trace, p):
@@ -305,7 +307,10 @@ def _scale(trace: Trace, optimizer: int) -> _Scale | None:
     update = trace.updates["update"][np.ix_(rows, columns)].astype(np.float64)
     weight = trace.updates["weight"][np.ix_(rows, columns)].astype(np.float64)
     taken = (update >= 0) | np.isnan(update)
-    update, weight = np.where(taken, update, 0.0), np.where(taken, weight, 0.0)
+    update = np.where(taken, update, 0.0)
+    # Weights that begin at or near zero (a zero-initialised layer, an adapter) are measured by half the norm of a usual start.
+    usual = 0.5 * np.sqrt([trace.parameters[i].shape[0] / 3 for i in columns])
+    weight = np.where(taken, np.fmax(weight, usual), 0.0)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         total = np.sqrt((update**2).sum(1)) / np.sqrt((weight**2).sum(1))
         each = update / np.where(weight > 0, weight, np.nan)

@@ -89,6 +89,7 @@ def test_a_loss_around_zero_has_no_level(made):
 
 def spiking(made):
     run = made()
+    run.grad[119] *= 30
     run.loss[120:130] = np.linspace(50, 2, 10)
     return run
 
@@ -114,6 +115,14 @@ def test_a_new_task_that_begins_at_the_old_start_is_no_spike(made):
     """Folds and tasks in one program bring the loss back to where an untrained net is, not above."""
     run = made()
     run.loss = np.concatenate([run.loss[:100], run.loss[:100]])
+    assert check_loss_spike(run.trace()).ok
+
+
+def test_a_term_that_joins_the_loss_is_no_spike(made):
+    """Lifted in one step, without a large step before, and falling slowly from there."""
+    run = spiking(made)
+    run.grad[119] /= 30
+    run.loss[120:] = np.linspace(50, 30, 80)
     assert check_loss_spike(run.trace()).ok
 
 
