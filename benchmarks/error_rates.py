@@ -2,8 +2,9 @@
 
 usage: python benchmarks/error_rates.py [--seeds 5] [--cases DIR ...] [--json FILE] [name ...]
 
-A faulty program counts as found when a failing finding has one of its accepted ids, as *first* when the first root cause has,
-and its place as right when the culprit holds what META says. Anything that fails on a clean twin or a healthy program is a false alarm.
+A faulty program counts as found when a failing finding has one of its accepted ids, as *first* when the first root cause
+has, and its place as right when the culprit holds what META says. Whatever fails on a clean twin or a healthy program is a
+false alarm.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ def judge(name: str, module: ModuleType, seed: int, variant: str) -> dict[str, A
 
 def say(row: dict[str, Any], verbose: bool) -> None:
     bad = row["false_alarm"] or (row["variant"] == "faulty" and not (row["first"] and row["placed"]))
-    print(f"{'X' if bad else ' '} {row['variant']:8}{row['name']:34}{row['seed']}  {', '.join(row['roots'])[:70]} | {row['culprit'][:30]}", flush=True)
+    mark, roots = "X" if bad else " ", ", ".join(row["roots"])[:70]
+    print(f"{mark} {row['variant']:8}{row['name']:34}{row['seed']}  {roots} | {row['culprit'][:30]}", flush=True)
     if verbose and row["text"]:
         print(row["text"])
 
@@ -111,13 +113,17 @@ def report(rows: list[dict[str, Any]]) -> None:
     alarms = Counter(i for r in rows if r["false_alarm"] for i in r["failed"])
     print(f"\n{'check':28}{'runs':>6}{'found':>8}{'first':>8}{'place':>8}{'false alarms':>14}")
     for check in sorted({r["expected"] for r in faulty} | set(alarms)):
-        mine = [r for r in faulty if r["expected"] == check]
-        print(f"{check:28}{len(mine):6}{share(mine, 'found'):>8}{share(mine, 'first'):>8}{share(mine, 'placed'):>8}{alarms[check]:14}")
-    print(f"{'all':28}{len(faulty):6}{share(faulty, 'found'):>8}{share(faulty, 'first'):>8}{share(faulty, 'placed'):>8}{sum(alarms.values()):14}")
+        print(line(check, [r for r in faulty if r["expected"] == check], alarms[check]))
+    print(line("all", faulty, sum(alarms.values())))
     print(
         f"false alarms: clean twins {sum(r['false_alarm'] for r in twins)} of {len(twins)} runs, "
         f"healthy programs {sum(r['false_alarm'] for r in healthy)} of {len(healthy)} runs"
     )
+
+
+def line(name: str, rows: list[dict[str, Any]], alarms: int) -> str:
+    shares = "".join(f"{share(rows, key):>8}" for key in ("found", "first", "placed"))
+    return f"{name:28}{len(rows):6}{shares}{alarms:14}"
 
 
 def share(rows: list[dict[str, Any]], key: str) -> str:

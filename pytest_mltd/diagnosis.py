@@ -128,9 +128,9 @@ def _matches_any(pattern: object, ids: Iterable[str]) -> bool:
 def _not_probed(wanted: Iterable[str], unwanted: Iterable[str]) -> list[Finding]:
     reason = not_asked("needs the model to be run again on a recorded batch; this version judges recorded numbers only")
     return [
-        dataclasses.replace(reason, id=id, looked_at=question)
-        for id, question in _NEED_A_PROBE.items()
-        if _matches(id, wanted) and not _matches(id, unwanted)
+        dataclasses.replace(reason, id=name, looked_at=question)
+        for name, question in _NEED_A_PROBE.items()
+        if _matches(name, wanted) and not _matches(name, unwanted)
     ]
 
 

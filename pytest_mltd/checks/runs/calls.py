@@ -162,7 +162,8 @@ def _clip_misplaced(trace: Trace, max_share: float) -> Finding | None:
     )
     return _finding(
         "clip",
-        f"gradients are clipped {order}, in {int(wrong.sum()):,} of {counted(clip.size, 'call')}{at_site(site)}: no step ever uses "
+        f"gradients are clipped {order}, in {int(wrong.sum()):,} of "
+        f"{counted(clip.size, 'call')}{at_site(site)}: no step ever uses "
         "the clipped ones",
         share,
         max_share,
@@ -195,7 +196,8 @@ def _clip_before_unscale(trace: Trace, max_share: float) -> Finding | None:
     return _finding(
         "clip",
         f"gradients are clipped before unscale, in {int(scaled.sum()):,} of {counted(clip.size, 'call')}"
-        f"{at_site(_site(trace, clip[scaled]))}: the limit {number(limit)} is held against gradients {number(scale)} times too large",
+        f"{at_site(_site(trace, clip[scaled]))}: the limit {number(limit)} is held against gradients "
+        f"{number(scale)} times too large",
         share,
         max_share,
         int(trace.calls["step"][clip[scaled][0]]),
@@ -304,7 +306,8 @@ def _validated_in_train_mode(trace: Trace, max_share: float) -> Finding | None:
             ),
             0,
         ),
-        f"{_kinds(kinds)} was in train mode while losses were computed without gradients: two passes over the same data differ.",
+        f"{_kinds(kinds)} was in train mode while losses were computed without gradients: two passes over the "
+        "same data differ.",
         "call model.eval() before validation and model.train() after it",
     )
 
@@ -363,7 +366,8 @@ def _scheduler_per_batch(trace: Trace, max_idle: float) -> Finding | None:
         return Finding(
             ok=False,
             headline=f"the scheduler is stepped per batch until the learning rate is practically zero: {name} takes it from "
-            f"{number(float(lr.max()))} to {number(float(lr[min(busy[-1] + 1, lr.size - 1)]))} by step {until + 1} of {mine.size:,}, "
+            f"{number(float(lr.max()))} to {number(float(lr[min(busy[-1] + 1, lr.size - 1)]))} by step "
+            f"{until + 1} of {mine.size:,}, "
             f"{idle:.0%} of the run is left (max_idle={max_idle:g}){at_site(_site(trace, active))}",
             culprit="scheduler",
             amount=idle,
@@ -374,7 +378,8 @@ def _scheduler_per_batch(trace: Trace, max_idle: float) -> Finding | None:
                 tuple((int(mine[i]), float(lr[i]), float(trace.steps["loss"][mine[i]])) for i in shown),
                 culprit=int(np.searchsorted(shown, busy[-1])) if busy[-1] <= shown[-1] else None,
             ),
-            shows=f"{counted(scheduler.size, 'scheduler step')} for {counted(mine.size, 'optimizer step')}: the learning rate decays too "
+            shows=f"{counted(scheduler.size, 'scheduler step')} for {counted(mine.size, 'optimizer step')}: "
+            "the learning rate decays too "
             "fast, and the loss freezes where it was then.",
             next_step="call scheduler.step() once an epoch, outside the batch loop, or give its lengths in batches",
         )

@@ -32,8 +32,8 @@ class Curve:
     def start(self) -> float:
         """The level at which the loss began: its first value, or the median of the first ten where single values say little.
 
-        They say little when the loss changes by half or more from step to step throughout, as with batches of one row. Elsewhere
-        the first value counts alone: a loss may fall fourfold, or explode, in the very first step.
+        They say little when the loss changes by half or more from step to step throughout, as with batches of one row.
+        Elsewhere the first value counts alone: a loss may fall fourfold, or explode, in the very first step.
         """
         v = self.finite
         if not v.size:
@@ -95,8 +95,8 @@ def trailing_median(values: Floats, width: int = 25) -> Floats:
 def moving_target(trace: Trace) -> str:
     """Say why the loss of this run may honestly rise or stay flat, or return "".
 
-    A second optimizer that trains against the first (GAN, actor and critic), and a network that is evaluated without gradients in
-    most steps (target network, teacher, the net's own bootstrapped values), move what the loss is measured against.
+    A second optimizer that trains against the first (GAN, actor and critic), and a network that is evaluated without
+    gradients in most steps (target network, teacher, bootstrapped values), move what the loss is measured against.
     """
     owners = trace.steps["optimizer"]
     busy = [i for i in np.unique(owners) if i >= 0 and (owners == i).sum() >= 0.1 * owners.size]

@@ -41,8 +41,8 @@ _SCALARS = (
 def check_divergence(first: Any, second: Any, *, allow: Mapping[str, str] | None = None) -> Finding:
     """Ask whether two runs of the same training are equal bit for bit, and name the first thing in which they are not.
 
-    Within a step the order is: random state, batch, forward, loss, backward, gradient as used, update, weights. Digests that were
-    taken at every n-th step give a bracket; numbers kept at each step (loss, norms) narrow it.
+    Within a step the order is: random state, batch, forward, loss, backward, gradient as used, update, weights. Digests
+    that were taken at every n-th step give a bracket; numbers kept at each step (loss, norms) narrow it.
 
     Args:
         first: a recording, a run or a trace.
@@ -331,7 +331,8 @@ def _cause(one: Trace, two: Trace, place: _Place) -> tuple[str, str, str]:
             )
         return (
             "inputs",
-            f"Recorded {_states_seen(one, two)} match before the batch, so it comes from elsewhere: a generator of its own, the clock, "
+            f"Recorded {_states_seen(one, two)} match before the batch, so it comes from elsewhere: a "
+            "generator of its own, the clock, "
             "worker processes, files." + unseeded,
             "seed that generator; look at what makes the batch and does not use the global random state",
         )
@@ -371,7 +372,10 @@ def _random_cause(one: Trace, two: Trace, place: _Place) -> tuple[str, str, str]
     if a is not None and b is not None and a.value != b.value:
         return (
             "seed",
-            f"{a.what} was given {a.value} in run 1 and {b.value} in run 2{at_site(a.site)}: the seed itself changes from run to run.",
+            (
+                f"{a.what} was given {a.value} in run 1 and {b.value} in run 2{at_site(a.site)}: the seed itself "
+                "changes from run to run."
+            ),
             "seed from a constant or an argument, not from the clock, the process or another generator",
         )
     if a is None:
@@ -382,8 +386,11 @@ def _random_cause(one: Trace, two: Trace, place: _Place) -> tuple[str, str, str]
         )
     return (
         "random state",
-        f"The random state of {place.name} differed before the step although {a.what} was given {a.value} in both{at_site(a.site)}: "
-        "something drew from it a different number of times.",
+        (
+            f"The random state of {place.name} differed before the step although {a.what} was given {a.value} in "
+            f"both{at_site(a.site)}: "
+            "something drew from it a different number of times."
+        ),
         "look for draws whose number depends on time, threads, set order or files; give them a generator of their own",
     )
 

@@ -300,7 +300,10 @@ def _nonfinite_shows(before: Floats, loss_finite: bool, born: Fact | None) -> st
     if half:
         return "The operation ran in float16, which ends at 65,504: larger values overflow to inf there, and inf - inf is NaN."
     if loss_finite:
-        return "A finite loss has a gradient that is not: sqrt or norm at zero, a division or log behind torch.where, an overflow."
+        return (
+            "A finite loss has a gradient that is not: sqrt or norm at zero, a division or log behind "
+            "torch.where, an overflow."
+        )
     if before.size >= 4 and before[-1] > 10 * np.median(before):
         return f"The loss had grown from {number(float(np.median(before)))} before: it overflowed."
     if before.size:
@@ -388,15 +391,16 @@ def _explosion_finding(trace: Trace, step: int, growth: float, optimizer: int, m
     clipped = trace.of("clip").any()
     return Finding(
         ok=False,
-        headline=f"the gradient of '{culprit}' explodes from step {step} on: the norm used by {optimizer_label(trace, optimizer)} "
+        headline=f"the gradient of '{culprit}' explodes from step {step} on: the norm used by "
+        f"{optimizer_label(trace, optimizer)} "
         f"reaches {peak}",
         culprit=culprit,
         amount=growth,
         limit=("max_growth", max_growth),
         step=step,
         table=table,
-        shows="The losses after it are no longer finite or above three times what they were: these gradients harmed the weights."
-        + ("" if clipped else " No gradient clipping was seen."),
+        shows="The losses after it are no longer finite or above three times what they were: these gradients "
+        "harmed the weights." + ("" if clipped else " No gradient clipping was seen."),
         next_step="clip the norm between backward and step (torch.nn.utils.clip_grad_norm_), or lower what multiplies: "
         "recurrent weights, initialisation, learning rate"
         if not clipped
@@ -459,7 +463,8 @@ def _silent(trace: Trace, grad: Floats, at: Any, columns: Any, min_ratio: float)
             ),
             culprit=index if index < 10 else None,
         ),
-        shows=f"Gradients arrive and are zero in {listed(names)}: hidden layers whose units are all off pass nothing on (dead ReLU "
+        shows=f"Gradients arrive and are zero in {listed(names)}: hidden layers whose units are all off pass "
+        "nothing on (dead ReLU "
         "units, a saturated gate).",
         next_step="look at the outputs of the hidden layers there: all zero means dead units (initial bias, one huge step)",
     )
@@ -543,7 +548,8 @@ def _stale_finding(trace: Trace, optimizer: int, share: float, max_share: float)
     first = int(mine[np.flatnonzero(stale > 0)[0]])
     return Finding(
         ok=False,
-        headline=f"{label} steps on stale gradients, left over from the step before, in {count:,} of {counted(mine.size, 'step')}"
+        headline=f"{label} steps on stale gradients, left over from the step before, in {count:,} of "
+        f"{counted(mine.size, 'step')}"
         f"{some} (max_share={max_share:g}): {call}",
         culprit=culprit,
         amount=share,
@@ -551,7 +557,8 @@ def _stale_finding(trace: Trace, optimizer: int, share: float, max_share: float)
         step=first,
         table=_steps_table(trace, first, _curve_at(trace, first), ahead=4),
         shows="Each step adds this batch's gradients to those of all batches before; nothing cleared them in between.",
-        next_step=f"call optimizer.zero_grad() once before each backward{at_site(backward)}; to accumulate on purpose, clear after each step",
+        next_step=f"call optimizer.zero_grad() once before each backward{at_site(backward)}; to accumulate on "
+        "purpose, clear after each step",
     )
 
 

@@ -80,9 +80,9 @@ def check_loss_spike(
     """Ask whether a training loss jumped far above everything it had been, and stayed up for some steps.
 
     A spike rises above ``max_rise`` times both the first level and the median of the 25 steps before, and leaves the five steps
-    after its peak at twice that median, and half the first level, or more: the weights were damaged. One hard batch that the
-    net shrugs off is no spike, nor is a new task or schedule that begins no higher than the net began, nor a loss that is lifted
-    in one step, with no large step of the optimizer before, and stays: a term joined it, or other data.
+    after its peak at twice that median, and half the first level, or more: the weights were damaged. One hard batch that
+    the net shrugs off is no spike, nor is a new task or schedule that begins no higher than the net began, nor a loss that
+    is lifted in one step, with no large step of the optimizer before, and stays: a term joined it, or other data.
 
     Args:
         run: a recording, a run or a trace.
@@ -294,7 +294,7 @@ def _spikes(trace: Trace, curve: Curve, max_rise: float) -> tuple[list[_Spike], 
 
 
 def _another_objective(trace: Trace, curve: Curve, onset: int, peak: int, before: float) -> bool:
-    """Whether the loss jumped in one step, stayed there, and no large step came before: then it measures something else from there on.
+    """Whether the loss jumped in one step, stayed, and no large step came before: it measures something else from there on.
 
     Weights change a loss only through a step. A term that joins, or other data, lift it without one, and later losses stay near
     the first lifted one; an outlying batch does not.
@@ -321,7 +321,8 @@ def _spike_finding(
     shown = range(max(0, spike.index - 2), min(v.size, spike.index + 6))
     return Finding(
         ok=False,
-        headline=f"the loss of '{curve.name}' spikes at step {spike.step}: from {number(spike.before)} to {number(spike.peak)}, "
+        headline=f"the loss of '{curve.name}' spikes at step {spike.step}: from {number(spike.before)} to "
+        f"{number(spike.peak)}, "
         f"{number(spike.peak / level)} times its highest level before (max_rise={max_rise:g})",
         culprit=curve.name,
         amount=spike.peak / level,
@@ -330,11 +331,13 @@ def _spike_finding(
         table=Table(
             ("step", "loss"), tuple((int(curve.step[i]), float(v[i])) for i in shown), culprit=spike.index - shown[0]
         ),
-        shows=f"It takes {counted(spike.lasted, 'step')} to come back to that level: the step damaged the weights, it was not one "
+        shows=f"It takes {counted(spike.lasted, 'step')} to come back to that level: the step damaged the "
+        "weights, it was not one "
         "hard batch only."
         if spike.index + spike.lasted < v.size - 1
         else "It does not come back to that level: the step damaged the weights, it was not one hard batch only.",
-        next_step=f"look at the batch and the learning rate of step {max(0, spike.step - 1)} and {spike.step}; clipping the gradient "
+        next_step=f"look at the batch and the learning rate of step {max(0, spike.step - 1)} and "
+        f"{spike.step}; clipping the gradient "
         "norm bounds what one batch can do",
         allowed=allowed,
     )

@@ -110,7 +110,8 @@ def check_update_scale(
     largest = max(scale.early for scale in measured)
     return Finding(
         ok=True,
-        headline=f"updates are in scale: early steps change the weights by {number(largest)} of their norm or less, or the loss "
+        headline=f"updates are in scale: early steps change the weights by {number(largest)} of their norm or "
+        "less, or the loss "
         f"came down (max_ratio={max_ratio:g})",
         amount=largest,
         limit=("max_ratio", max_ratio),
@@ -152,7 +153,8 @@ def _left_out(trace: Trace) -> _Group:
                 names.append(p.name)
                 unregistered |= not p.registered
     shows = (
-        "Backward computes gradients for them and no step uses them. They are in no module's parameters(): a plain Python list or "
+        "Backward computes gradients for them and no step uses them. They are in no module's parameters(): a "
+        "plain Python list or "
         "dict hides the layers in it."
         if unregistered
         else "Backward computes gradients for them and no step uses them: they stay at their initial values."
@@ -160,7 +162,10 @@ def _left_out(trace: Trace) -> _Group:
     remedy = (
         "hold the layers in nn.ModuleList or nn.ModuleDict, and make the optimizer after that"
         if unregistered
-        else "give them to the optimizer, made after the last layer is in place; if they are meant to stay, requires_grad_(False)"
+        else (
+            "give them to the optimizer, made after the last layer is in place; if they are meant to stay, "
+            "requires_grad_(False)"
+        )
     )
     return _Group(tuple(names), "no optimizer holds {} (never updated)", shows, remedy)
 
@@ -189,7 +194,8 @@ def _unreached(trace: Trace, fewest_steps: int) -> _Group:
     return _Group(
         tuple(names),
         "no gradient reaches {} in any step (never trained)",
-        "Their modules are called, the optimizer holds them, and no gradient arrives: the path from them to the loss is cut (detach(), "
+        "Their modules are called, the optimizer holds them, and no gradient arrives: the path from them to "
+        "the loss is cut (detach(), "
         ".data, .item(), numpy, no_grad) or their output is not used.",
         "follow the output of the first of them to the loss and look for detach(), no_grad, .data, .item() or .numpy()",
     )
@@ -219,7 +225,8 @@ def _unmoved(trace: Trace) -> _Group:
     return _Group(
         tuple(names),
         "every step leaves {} unchanged, in spite of gradients",
-        "The optimizer has a gradient and a learning rate for them and they stay bit for bit: updates are lost to rounding, or something "
+        "The optimizer has a gradient and a learning rate for them and they stay bit for bit: updates are "
+        "lost to rounding, or something "
         "puts the old values back.",
         "compare the size of lr × gradient with the spacing of the parameter's dtype, and look for code that writes to them",
     )
@@ -344,7 +351,8 @@ def _too_large(trace: Trace, scale: _Scale, max_ratio: float) -> Finding | None:
         limit=("max_ratio", max_ratio),
         step=step,
         table=_scale_table(trace, scale, at),
-        shows=f"The loss begins at {number(start)}, peaks at {number(peak)} and ends at {number(late)}; '{name}' is changed most. "
+        shows=f"The loss begins at {number(start)}, peaks at {number(peak)} and ends at {number(late)}; "
+        f"'{name}' is changed most. "
         f"Steps this large overthrow the weights, and units can die of them.{_grad_words(trace, scale, at)}",
         next_step=f"try lr={number(lr / 100, 1)} to {number(lr / 10, 1)}: early updates near 0.001 of the weights are usual",
     )
@@ -358,7 +366,10 @@ def _grad_words(trace: Trace, scale: _Scale, at: int) -> str:
     norm = float(trace.steps["grad_norm_used"][step]) if step < trace.n_steps else math.nan
     if not norm > 10 * weight > 0:
         return ""
-    return f" The gradient norm is {number(norm / weight)} times that of the weights: exploding gradients; clipping bounds them too."
+    return (
+        f" The gradient norm is {number(norm / weight)} times that of the weights: exploding gradients; "
+        "clipping bounds them too."
+    )
 
 
 def _suffered(curve: Curve) -> bool:
@@ -387,14 +398,16 @@ def _too_small(trace: Trace, scale: _Scale, min_ratio: float) -> Finding | None:
     reach = ratio * scale.curve.step.size
     return Finding(
         ok=False,
-        headline=f"the steps of {scale.label} are too small to learn (lr {number(lr)}): they change the weights by {number(ratio)} of "
+        headline=f"the steps of {scale.label} are too small to learn (lr {number(lr)}): they change the "
+        f"weights by {number(ratio)} of "
         f"their norm (min_ratio={min_ratio:g}), and the loss stays at {number(scale.curve.late)}",
         culprit=scale.label,
         amount=ratio,
         limit=("min_ratio", min_ratio),
         step=0,
         table=_scale_table(trace, scale, 0),
-        shows=f"All {counted(scale.curve.step.size, 'step')} together could move the weights by {number(reach)} of their norm at most.",
+        shows=f"All {counted(scale.curve.step.size, 'step')} together could move the weights by "
+        f"{number(reach)} of their norm at most.",
         next_step="raise the learning rate until early updates are near 0.001 of the weights",
     )
 

@@ -11,7 +11,7 @@ USUAL = ("forward", "zero_grad", "backward", "step")
 
 
 class MadeRun:
-    """A healthy run of SGD on two linear layers, 200 steps unless said otherwise; attributes are the trace's columns, to be changed."""
+    """A healthy run of SGD on two linear layers; attributes are the trace's columns, to be changed."""
 
     def __init__(self, steps=200, parameters=NAMES, seed=0):
         rng = np.random.default_rng(seed)

@@ -29,7 +29,8 @@ def test_gradients_cleared_between_backward_and_step(made):
     run.order = [("forward", "backward", "zero_grad", "step")] * 200
     finding = found(run)
     assert str(finding) == (
-        "calls.misordered_calls: zero_grad runs between backward and step in 200 of 200 steps (train.py:11): SGD steps without a "
+        "calls.misordered_calls: zero_grad runs between backward and step in 200 of 200 steps (train.py:11): "
+        "SGD steps without a "
         "gradient (max_share=0.2)\n"
         "\n"
         "    step  loss   backwards before it  gradient norm used\n"
@@ -191,7 +192,8 @@ def test_a_scheduler_stepped_per_batch_until_nothing_moves(made):
     finding = found(per_batch(made))
     assert finding.step == 30
     assert finding.headline == (
-        "the scheduler is stepped per batch until the learning rate is practically zero: StepLR takes it from 0.1 to 9.904e-05 by "
+        "the scheduler is stepped per batch until the learning rate is practically zero: StepLR takes it "
+        "from 0.1 to 9.904e-05 by "
         "step 31 of 200, 84% of the run is left (max_idle=0.4) (train.py:10)"
     )
 

@@ -165,7 +165,7 @@ def test_runs_of_different_length_differ_where_the_shorter_ends():
     """All common steps are equal, and yet these are two runs."""
     finding = check_divergence(run(20), run(15))
     assert not finding.ok
-    assert "runs agree up to step 15, where run 2 ends; the other goes on to step 20" == finding.headline
+    assert finding.headline == "runs agree up to step 15, where run 2 ends; the other goes on to step 20"
 
 
 def test_a_run_that_was_cut_is_compared_as_far_as_it_goes():

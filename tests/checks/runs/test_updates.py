@@ -39,9 +39,11 @@ def test_parameters_that_no_gradient_reaches_are_found(made):
         "  > fc1.weight  Linear  256     SGD        none\n"
         "    fc1.bias    Linear  16      SGD        none\n"
         "\n"
-        "    Their modules are called, the optimizer holds them, and no gradient arrives: the path from them to the loss is cut "
+        "    Their modules are called, the optimizer holds them, and no gradient arrives: the path from them "
+        "to the loss is cut "
         "(detach(), .data, .item(), numpy, no_grad) or their output is not used.\n"
-        "    next: follow the output of the first of them to the loss and look for detach(), no_grad, .data, .item() or .numpy()"
+        "    next: follow the output of the first of them to the loss and look for detach(), no_grad, .data, "
+        ".item() or .numpy()"
     )
 
 
