@@ -36,6 +36,8 @@ VARIABLES = (
 CODE = frozenset(
     ".py .pyi .pyx .ipynb .toml .yaml .yml .cfg .ini .sh .c .cc .cpp .cu .h .hpp .cuh .patch .diff".split()
 )
+# A git hook that runs pytest exports these, and git would answer for another folder.
+ELSEWHERE = frozenset("GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_COMMON_DIR GIT_OBJECT_DIRECTORY GIT_PREFIX".split())
 DOCUMENTS = frozenset([".md", ".rst"])
 # What we, and people, write into a folder `incidents`: no part of the code.
 OURS = frozenset([".jsonl", ".md", ".toml"])
@@ -179,8 +181,7 @@ def _commit_time(folder: str) -> str:
 
 def _git(folder: str, *arguments: str, timeout: float | None = None) -> bytes | None:
     """Ask git; None when there is no git, no repository, or no answer in time."""
-    # A hook that runs pytest exports GIT_DIR and the like, which would answer for another folder.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    environment = {k: v for k, v in os.environ.items() if k not in ELSEWHERE}
     environment |= {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     try:
         done = subprocess.run(

@@ -1,1 +1,1 @@
-
+"""An incident as text: Markdown for people, plain data for programs."""
