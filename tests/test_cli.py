@@ -247,10 +247,7 @@ class TestRun:
             (["chek", "x"], "mltd: no command 'chek'; the nearest is 'check'"),
             (["train.py"], "mltd: to run a script: mltd run train.py"),
             (["check", "none.mltd"], "mltd check: nothing at 'none.mltd'"),
-            (
-                ["check", "train.py"],
-                "mltd check: 'train.py' is one table: give --label for what predicts it too well, or",
-            ),
+            (["check", "train.py"], "mltd check: 'train.py' is a script: mltd run train.py"),
             (["diff", "train.py", "train.py"], "mltd diff: 'train.py' is no saved run"),
             (["diff", "one"], "mltd diff: the following arguments are required: RUN (mltd diff --help says more)"),
             (["report", "none-such"], "mltd report: "),
@@ -411,7 +408,7 @@ class TestTables:
             (["train.csv", "test.csv", "--key", "kay"], "key: no column 'kay' in train; the nearest is 'key'"),
             (
                 ["train.csv"],
-                "'train.csv' is one table: give --label for what predicts it too well, or the other splits",
+                "'train.csv' is no saved run; for one table give --label, or give the other splits",
             ),
             (["train.csv", "train.csv"], "'train.csv' is given twice"),
         ],

@@ -137,8 +137,11 @@ def _saved_run(path: str) -> _Saved | None:
 
     place = Path(path)
     if place.is_dir():
-        file = place / last_run.TRACE
-        return _Saved(path, file, place) if file.exists() else None
+        folder = place / "last" if place.name == ".mltd" else place
+        file = folder / last_run.TRACE
+        if not file.exists() and (folder / last_run.COMMAND).exists():
+            raise Misuse(f"{path!r} holds no trace: the run ended before its program began")
+        return _Saved(str(folder), file, folder) if file.exists() else None
     try:
         with open(place, "rb") as file_:
             is_trace = file_.read(len(MAGIC)).startswith(MAGIC[:18])

@@ -26,14 +26,20 @@ class Last:
     def trace(self) -> Path:
         return self.folder / TRACE
 
-    def end(self, diagnosis: Mapping[str, Any] | None, **outcome: Any) -> bool:
-        """Write down how it ended; False if another run has taken the folder in between."""
-        if read_command(self.folder).get("token") != self._command["token"]:
-            return False
-        if diagnosis is not None:
-            _write(self.folder / DIAGNOSIS, diagnosis)
-        _write(self.folder / COMMAND, {**self._command, "ended": _now(), **outcome})
-        return True
+    def end(self, diagnosis: Mapping[str, Any] | None, **outcome: Any) -> str:
+        """Write down how it ended; returns why it could not be, or nothing."""
+        found = read_command(self.folder).get("token")
+        if found is None:
+            return f"{self.folder} was removed meanwhile"
+        if found != self._command["token"]:
+            return "another mltd run has begun here meanwhile"
+        try:
+            if diagnosis is not None:
+                _write(self.folder / DIAGNOSIS, diagnosis)
+            _write(self.folder / COMMAND, {**self._command, "ended": _now(), **outcome})
+        except OSError as error:
+            return f"{self.folder} cannot be written any more ({error.strerror})"
+        return ""
 
 
 def begin(project: Path, command: Mapping[str, Any]) -> Last:

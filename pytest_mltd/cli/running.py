@@ -41,8 +41,9 @@ class Wish:
     level: str = "default"
 
     @property
-    def name(self) -> str:
-        return self.script if self.script is not None else f"-m {self.module}"
+    def words(self) -> tuple[str, ...]:
+        """The program as it is said after ``python``."""
+        return (*((self.script,) if self.script is not None else ("-m", str(self.module))), *self.arguments)
 
 
 @dataclass(slots=True)
@@ -107,14 +108,13 @@ def _begin(project: Path, wish: Wish, output: Output) -> last_run.Last:
 
 
 def _announcement(wish: Wish, last: last_run.Last, project: Path) -> str:
-    words = shlex.join([*shlex.split(wish.name), *wish.arguments])
     parts = [
         "to its end" if wish.steps is None else f"at most {wish.steps} steps",
         "" if wish.slice is None else f"{wish.slice} samples of each DataLoader",
         "no seed" if wish.seed is None else f"seed {wish.seed}",
         f"kept in {_shown(last.folder, project)}",
     ]
-    return f"running {words}: {', '.join(p for p in parts if p)}"
+    return f"running {shlex.join(wish.words)}: {', '.join(p for p in parts if p)}"
 
 
 def _run(wish: Wish, last: last_run.Last, output: Output) -> _Ended:
@@ -196,21 +196,19 @@ def _tell(
     # Ctrl-C is no fault of the program; there is nothing in it that a test could keep.
     fault = None if isinstance(ended.error, KeyboardInterrupt) else ended.error
     error = None if fault is None else {"type": type(fault).__name__, "message": str(fault)}
-    is_kept = last.end(plain, exit=code, error=error)
     where = _shown(last.folder, project)
+    lost = last.end(plain, exit=code, error=error)
     keep = None
-    if is_kept and (fault is not None or (diagnosis is not None and diagnosis.failed)):
+    if not lost and (fault is not None or (diagnosis is not None and diagnosis.failed)):
         keep = f"mltd check {shlex.quote(where)} --write-test {shlex.quote(free_name(project))}"
     if diagnosis is not None:
         output.say(f"\n{diagnosis}")
     for line in _remarks(ended):
         output.say(line)
-    output.say(f"kept in {where}" if is_kept else "not kept: another mltd run has begun here since")
+    output.say(f"not kept: {lost}" if lost else f"kept in {where}")
     if keep is not None:
         output.say(f"keep it: {keep}")
-    return output.end(
-        code, diagnosis=plain, error=error, program=asdict(wish), kept=where if is_kept else None, keep=keep
-    )
+    return output.end(code, diagnosis=plain, error=error, program=asdict(wish), kept=None if lost else where, keep=keep)
 
 
 def _verdict(diagnosis: Diagnosis | None) -> int:
@@ -225,8 +223,8 @@ def _remarks(ended: _Ended) -> Iterator[str]:
     trace = ended.run.trace
     if trace.ended == "full":
         yield "the program caught what should have ended it (a bare except:, most likely) and went on to its own end"
-    if not trace.n_steps and not trace.of("backward").any():
-        yield "training in other processes or threads is not seen: run with one process, or call mltd.run on its function"
+    if ended.error is None and not trace.n_steps and not trace.of("backward").any():
+        yield "no training was seen; in other processes or threads none is: run with one, or call mltd.run on its function"
     if ended.run.sliced is not None:
         yield f"slice: {ended.run.sliced}"
     if ended.run.seeding is not None:

@@ -24,10 +24,11 @@ def check_tables(paths: Sequence[str], columns: Mapping[str, str], write: str | 
     """Ask whether the tables leak into one another, and return the exit code."""
     for path in paths:
         _refuse_missing(path)
+        _refuse_script(path)
     if twice := next((path for path in paths if list(paths).count(path) > 1), None):
         raise Misuse(f"{twice!r} is given twice")
     if len(paths) < 2 and "label" not in columns:
-        raise Misuse(f"{paths[0]!r} is one table: give --label for what predicts it too well, or the other splits")
+        raise Misuse(f"{paths[0]!r} is no saved run; for one table give --label, or give the other splits")
     splits = _named(paths)
     diagnosis = _ask(splits, columns)
     output.say(str(diagnosis))
@@ -109,6 +110,11 @@ def _stem(path: str) -> str:
     while name.endswith(_ENDINGS) and name != "":
         name = name.rpartition(".")[0]
     return name or "table"
+
+
+def _refuse_script(path: str) -> None:
+    if path.endswith(".py"):
+        raise Misuse(f"{path!r} is a script: mltd run {shlex.quote(path)}")
 
 
 def _refuse_missing(path: str) -> None:

@@ -30,7 +30,7 @@ STEPS = _Unsaid(200)  # a guess: enough to see a loss fall or burst, and on smal
 SEED = _Unsaid(0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Run:
     """A run that is over. It is taken wherever a recording or a trace is: ``diagnose(run)``, ``check_explosion(run)``.
 
@@ -51,6 +51,9 @@ class Run:
     def steps(self) -> int:
         """How many steps the busiest optimizer took."""
         return self.trace.busiest
+
+    def __repr__(self) -> str:
+        return f"<Run of {self.steps} steps, ended: {self.trace.ended}>"
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the trace to a file that `Trace.load` and the shell's ``mltd check`` read."""
