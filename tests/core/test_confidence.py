@@ -1,7 +1,7 @@
 """The ceilings of the procedure."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_mltd.core.confidence import CEILING, capped, ceiling
@@ -30,6 +30,7 @@ def test_no_evidence_is_no_confidence():
     assert capped(0.9, []) == 0.0
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.lists(st.sampled_from(sorted(CEILING))))
 def test_a_stated_confidence_never_passes_the_ceiling(wanted, kinds):
     """Lowered as one likes, never raised."""

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_mltd.core import folding
@@ -329,6 +329,7 @@ records = st.builds(
 
 
 class TestLaws:
+    @settings(deadline=None)
     @given(st.lists(records, max_size=12))
     def test_confidence_never_passes_its_ceiling(self, evidence):
         """Whatever was recorded, in whatever order."""
@@ -337,6 +338,7 @@ class TestLaws:
             assert 0.0 <= found.confidence.value <= found.confidence.ceiling <= 0.95
             assert found.folded.why
 
+    @settings(deadline=None)
     @given(st.lists(records, max_size=12))
     def test_never_red_is_never_supported(self, evidence):
         """No status but these three can come from runs that did not fail."""
@@ -344,6 +346,7 @@ class TestLaws:
         for found in Incident(name="leak", evidence=tuple(green)).hypotheses:
             assert found.status in ("never failed", "untested")
 
+    @settings(deadline=None)
     @given(st.lists(records, min_size=1, max_size=8), st.lists(records, max_size=4))
     def test_other_hypotheses_change_a_status_only_by_witnessing(self, evidence, others):
         """Only "never failed" can become "refuted"; every other status stands on its own evidence."""

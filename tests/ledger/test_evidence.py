@@ -87,7 +87,7 @@ class TestKeeping:
         assert sorted(int(e.hypothesis[1:]) for e in found.evidence) == list(range(30))
         assert found.problems == ()
 
-    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.text(), st.text(), st.dictionaries(st.text(), st.floats()))
     def test_any_text_comes_back(self, tmp_path, text, claim, metrics):
         """Line feeds, surrogates, control signs, numbers that are not finite."""
@@ -226,7 +226,7 @@ class TestHostility:
         assert {n for k, n in kinds(found.problems) if k in ("foreign", "torn", "edited")} == {2, 6}
         assert all(len(str(p)) < 600 for p in found.problems)
 
-    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.binary(max_size=200), st.integers(0, 10**6))
     def test_any_bytes_anywhere_lose_only_the_line_they_hit(self, filled, noise, position):
         """A law over all damage: at most the lines touched are lost, and reading never raises anything but our error."""

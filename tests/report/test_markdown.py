@@ -241,7 +241,7 @@ class TestHostileNames:
             if line.startswith("|"):
                 assert len(re.findall(r"(?<!\\)\|", re.sub(r"\\\\", "", line))) - 1 in widths
 
-    @settings(max_examples=300)
+    @settings(deadline=None, max_examples=300)
     @given(st.data())
     def test_whatever_a_ledger_accepts_can_be_reported(self, data):
         """A law over damaged records: refused with a sentence when read, or shown; never an error in the report."""
@@ -257,6 +257,7 @@ class TestHostileNames:
             assert incident_markdown(incident, STORY)
             assert json.dumps(incident_json(incident, STORY), allow_nan=False)
 
+    @settings(deadline=None)
     @given(st.text())
     def test_escaped_text_is_one_line_without_live_signs(self, text):
         """Unescaping gives the text back, up to white space and control signs."""
@@ -267,6 +268,7 @@ class TestHostileNames:
             again = html.unescape(re.sub(r"\\([`*\[\]|~$_])", r"\1", line))
             assert again == " ".join(text.split())
 
+    @settings(deadline=None)
     @given(st.text(alphabet="`|a \\\n"))
     def test_a_code_span_cannot_be_left(self, text):
         """Its fence is longer than any run of backticks inside; with a bar in it, everything is escaped."""
@@ -279,6 +281,7 @@ class TestHostileNames:
             inside = span[len(fence) : -len(fence)]
             assert len(fence) not in {len(run) for run in re.findall("`+", inside)}
 
+    @settings(deadline=None)
     @given(st.lists(st.text(alphabet="`~a\n"), min_size=1))
     def test_a_code_block_cannot_be_left(self, lines):
         """Neither by a fence nor by a line feed."""

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_mltd.checks.runs.metric_names import cost_of, direction_of, wanders
@@ -426,11 +426,13 @@ table = st.dictionaries(
 
 
 class TestLaws:
+    @settings(deadline=None)
     @given(table)
     def test_nothing_is_worse_than_itself(self, metrics):
         """Whatever the seeds' spread."""
         assert check_regression(metrics, metrics).ok
 
+    @settings(deadline=None)
     @given(table, table, st.permutations(range(4)))
     def test_the_order_of_metrics_does_not_matter(self, now, then, order):
         """Nor that of a dictionary."""
@@ -439,6 +441,7 @@ class TestLaws:
         again = check_regression({k: now[k] for k in shuffled if k in now}, {k: then[k] for k in shuffled if k in then})
         assert str(again) == str(check_regression(now, then))
 
+    @settings(deadline=None)
     @given(
         st.lists(metric, min_size=1, max_size=6),
         st.lists(metric, min_size=1, max_size=6),
@@ -450,6 +453,7 @@ class TestLaws:
         other = check_regression({"rmse": [v * scale for v in now]}, {"rmse": [v * scale for v in then]})
         assert one.ok == other.ok
 
+    @settings(deadline=None)
     @given(st.lists(metric, min_size=1, max_size=6), metric, metric)
     def test_worse_than_what_fails_fails(self, then, a, b):
         """The verdict is monotonous."""
