@@ -12,32 +12,46 @@ import numpy as np
 
 from pytest_mltd.checks.tables.columns import Array, Column
 from pytest_mltd.checks.tables.frames import ArrayFrame, row_keys
-from pytest_mltd.checks.tables.matching import comparisons
+from pytest_mltd.checks.tables.matching import Shared, comparisons
 
 _PARTITIONS = 8
+_FIRST, _SECOND = 2_000, 20_000  # rows of each table; the first look tells tables of many digits
 _LONG_TEXT = 25  # characters; a guess: shorter comments repeat by themselves ("ok, thanks")
 _MANY_DIGITS = 10  # a guess: instruments give fewer, float arithmetic 15 to 17
 
 
-def chance_share(train: ArrayFrame, test: ArrayFrame, columns: Sequence[str]) -> float:
-    """Return the share (0 to 1) of the agreeing pairs of rows that chance explains.
+def chance_count(shared: Shared, train_rows: int, test_rows: int, columns: Sequence[str]) -> float:
+    """Return how many of the agreeing pairs of rows chance explains, estimated from samples of both tables.
 
     The columns are parted at random into three. With n(AB) the pairs that agree in the parts A and B but not in C, chance
     lets n(AB) times the odds of agreeing in C agree in all; those odds are read off the pairs that agree in A only, or
     in B only. The median over eight partitions counts. One or two columns cannot be parted: there the values decide,
     whether they are long text or numbers of many digits.
     """
-    if _cells(train, columns) <= train.rows:
-        return 1.0  # so coarse a grid that every cell expects a row
+    train, test = shared.draw(_FIRST)
+    if _cells(train, columns) <= train_rows:
+        return float(shared.count)  # so coarse a grid that every cell expects a row
     if len(columns) < 3:
-        return 0.0 if any(_is_rich(test.column(c)) for c in columns) else 1.0
+        return 0.0 if any(_is_rich(test.column(c)) for c in columns) else float(shared.count)
+    near = 3.0  # none seen among few pairs may be three (the rule of three, Hanley and Lippman-Hand 1983)
+    expected = _expected(train, test, columns, float(train_rows) * test_rows, near)
+    if expected > 0.01 * shared.count:
+        train, test = shared.draw(_SECOND)
+        expected = _expected(train, test, columns, float(train_rows) * test_rows)
+    return min(expected, float(shared.count))
+
+
+def _expected(
+    train: ArrayFrame, test: ArrayFrame, columns: Sequence[str], pairs: float, least_near: float = 0.0
+) -> float:
     how = comparisons(train, test, columns)
     keys = [
         (row_keys([train.column(c)], [h]), row_keys([test.column(c)], [h])) for c, h in zip(columns, how, strict=True)
     ]
     rng = np.random.default_rng(0)
-    shares = [_one_partition(keys, rng.permutation(len(keys)) % 3) for _ in range(_PARTITIONS)]
-    return float(np.median(shares))
+    scale = pairs / max(train.rows * test.rows, 1)
+    found = [_one_partition(keys, rng.permutation(len(keys)) % 3, least_near) for _ in range(_PARTITIONS)]
+    return float(np.median(found)) * scale
 
 
 def _cells(train: ArrayFrame, columns: Sequence[str]) -> float:
@@ -61,19 +75,19 @@ def _is_rich(column: Column) -> bool:
     return len(present) > 0 and float(np.median(digits)) >= _MANY_DIGITS
 
 
-def _one_partition(keys: Sequence[tuple[Array, Array]], part: Array) -> float:
+def _one_partition(keys: Sequence[tuple[Array, Array]], part: Array, least_near: float) -> float:
     sides = [_mixed(keys, part == p) for p in range(3)]
     full = _pairs(*_mixed(sides, np.ones(3, np.bool_)))
-    if not full:
-        return 0.0
     single = [_pairs(*side) for side in sides]
     double = [_pairs(*_mixed(sides, np.arange(3) != p)) for p in range(3)]  # double[p] agrees in all parts but p
     total = float(len(keys[0][0])) * len(keys[0][1])
     most = 0.0
     for p in range(3):
         others = [q for q in range(3) if q != p]
-        near = double[p] - full
-        odds = [single[p] / max(total - single[p], 1.0)]
+        near = max(double[p] - full, least_near)
+        if not near:
+            continue
+        odds = [max(single[p], least_near) / max(total - single[p], 1.0)]
         for q in others:
             r = next(o for o in others if o != q)
             with_p, alone = (
@@ -83,7 +97,7 @@ def _one_partition(keys: Sequence[tuple[Array, Array]], part: Array) -> float:
             if alone >= 5:
                 odds.append(with_p / alone)
         most = max(most, near * max(odds))
-    return min(most / full, 1.0)
+    return most
 
 
 def _mixed(keys: Sequence[tuple[Array, Array]], chosen: Array) -> tuple[Array, Array]:

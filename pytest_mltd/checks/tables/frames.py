@@ -7,6 +7,7 @@ columns, a list of dictionaries, a two-dimensional array. The base install reads
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import inspect
 import os
 from collections.abc import Mapping, Sequence
@@ -63,10 +64,6 @@ class ArrayFrame:
         """Return one column, whole."""
         return self._columns[name]
 
-    def at(self, positions: Array) -> ArrayFrame:
-        """Return the rows at these positions."""
-        return ArrayFrame(self.name, {n: c.at(positions) for n, c in self._columns.items()}, len(positions))
-
 
 class EagerFrame:
     """A pandas, polars or Arrow table in memory, read column by column through narwhals."""
@@ -98,10 +95,41 @@ class EagerFrame:
             self._read[name] = _from_series(name, self._frame[name])
         return self._read[name]
 
-    def at(self, positions: Array) -> ArrayFrame:
-        """Return the rows at these positions as arrays."""
-        taken = self._frame[positions.tolist(), :]
-        return ArrayFrame(self.name, {n: _from_series(n, taken[n]) for n in self.columns}, len(positions))
+    def at(self, positions: Array, columns: Sequence[str]) -> ArrayFrame:
+        """Return some rows and columns as arrays."""
+        taken = self._frame.select(*columns)[positions.tolist(), :]
+        return ArrayFrame(self.name, {n: _from_series(n, taken[n]) for n in columns}, len(positions))
+
+    def in_polars(self, columns: Sequence[str]) -> Any:
+        """Return some columns as a polars frame, whose hash and joins are the fastest at hand; None where that fails."""
+        if importlib.util.find_spec("polars") is None:
+            return None
+        import polars as pl
+
+        native = self._frame.select(*columns).to_native()
+        try:
+            if self.engine != "polars":
+                native = pl.from_pandas(native) if self.engine == "pandas" else pl.from_arrow(native)
+        except (
+            Exception
+        ):  # mixed objects are no Arrow type, each engine says so with an error of its own; or no pyarrow
+            return None
+        return None if pl.Object in native.dtypes else native
+
+    def counted(self, columns: Sequence[str]) -> tuple[list[Column], Array] | None:
+        """Return the distinct combinations of some columns, none missing, and how many rows have each; or None."""
+        native = self.in_polars(columns)
+        if native is None:
+            return None
+        import narwhals as nw
+        import polars as pl
+
+        floats = [c for c in native.columns if native.schema[c].is_float()]
+        counted = (
+            native.with_columns(pl.col(floats).fill_nan(None)).drop_nulls().group_by(list(columns)).len("mltd rows")
+        )
+        series = nw.from_native(counted, eager_only=True)
+        return [_from_series(c, series[c]) for c in columns], np.asarray(counted["mltd rows"].to_numpy(), np.int64)
 
 
 def open_table(data: TableLike, name: str) -> Frame:
@@ -158,20 +186,21 @@ def sample(frame: Frame, columns: Sequence[str], limit: int) -> ArrayFrame:
     The choice depends on what is in the rows, not on their order, so that a table shuffled gives the same rows.
     """
     if isinstance(frame, SqlFrame):
-        tail = (
-            ""
-            if frame.rows <= limit
-            else f"WHERE {frame.hashed(columns, [None] * len(columns))} % {frame.rows} < {limit}"
-        )
+        every = [None] * len(columns)
+        tail = "" if frame.rows <= limit else f"WHERE {frame.hashed(columns, every)} % {frame.rows} < {limit}"
         return ArrayFrame(frame.name, frame.fetch(columns, tail))
     if frame.rows <= limit:
         return ArrayFrame(frame.name, {c: frame.column(c) for c in columns}, frame.rows)
-    if isinstance(frame, EagerFrame) and frame.engine == "polars":
-        chosen = np.flatnonzero(_polars_hashes(frame, columns) % np.uint64(frame.rows) < limit)
-        return frame.at(chosen)
-    keys = row_keys([frame.column(c) for c in columns])
-    chosen = np.flatnonzero(keys % np.uint64(frame.rows) < limit)
-    return ArrayFrame(frame.name, {c: frame.column(c).at(chosen) for c in columns}, len(chosen))
+    in_polars = frame.in_polars(columns) if isinstance(frame, EagerFrame) else None
+    keys = row_keys([frame.column(c) for c in columns]) if in_polars is None else in_polars.hash_rows().to_numpy()
+    return rows_at(frame, np.flatnonzero(keys % np.uint64(frame.rows) < limit), columns)
+
+
+def rows_at(frame: Frame, positions: Array, columns: Sequence[str]) -> ArrayFrame:
+    """Return some rows and columns as arrays."""
+    if isinstance(frame, EagerFrame):
+        return frame.at(positions, columns)
+    return ArrayFrame(frame.name, {c: frame.column(c).at(positions) for c in columns}, len(positions))
 
 
 def row_keys(columns: Sequence[Column], as_: Sequence[str] = ()) -> Array:
@@ -313,14 +342,6 @@ def _schema_kind(dtype: Any) -> Kind | None:
     if dtype == nw.Date or isinstance(dtype, nw.Datetime):
         return "time"
     return "span" if dtype == nw.Duration else None
-
-
-def _polars_hashes(frame: EagerFrame, columns: Sequence[str]) -> Array:
-    native = frame.native.select(columns)
-    try:
-        return np.asarray(native.hash_rows().to_numpy(), dtype=np.uint64)
-    except Exception:  # objects have no hash in polars, and its panic is no ordinary error
-        return row_keys([frame.column(c) for c in columns])
 
 
 def _is_table(value: Any) -> bool:

@@ -15,7 +15,7 @@ from pytest_mltd.core.asking import asserting, check, sift
 from pytest_mltd.core.findings import Finding, Table, not_asked
 from pytest_mltd.core.rendering import number
 
-SAMPLED = 200_000  # rows of each table; an AUC is then known to three decimals
+SAMPLED = 100_000  # rows of each table; an AUC is then known to three decimals
 
 
 @check("splits", rank=10)
@@ -40,7 +40,7 @@ def check_label_leak(
     were sorted, it never errs over many rows. Only above ``max_auc_alone`` does strength alone fail, and says "suspicious".
 
     The label may be of two or more classes (text, flags, whole numbers of up to 20 values) or an amount. Of tables beyond
-    200,000 rows so many are read, chosen by a hash of their content.
+    100,000 rows so many are read, chosen by a hash of their content.
 
     Args:
         train: any table.

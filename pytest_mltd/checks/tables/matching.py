@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pytest_mltd.checks.tables import sql
-from pytest_mltd.checks.tables.columns import Array, Column, comparable_as, same
-from pytest_mltd.checks.tables.frames import ArrayFrame, EagerFrame, Frame, row_keys
+from pytest_mltd.checks.tables.columns import Array, comparable_as, same
+from pytest_mltd.checks.tables.frames import ArrayFrame, EagerFrame, Frame, row_keys, rows_at
 from pytest_mltd.checks.tables.sql import SqlFrame
 
 KEPT = 10_000  # pairs handed on for a closer look; all are counted
+
+
+Draw = Callable[[int], tuple[ArrayFrame, ArrayFrame]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +24,14 @@ class Shared:
     """The test rows that stand in train too.
 
     ``count`` counts them; ``test`` and ``train`` hold the first `KEPT` of them beside their partners, row for row, with all
-    columns that both tables have.
+    columns that both tables have. ``draw(n)`` gives about n rows of train and of test, chosen by their hash, in the columns
+    that were compared.
     """
 
     count: int
     test: ArrayFrame
     train: ArrayFrame
+    draw: Draw
 
 
 def shared_columns(train: Frame, test: Frame, without: Sequence[str | None] = ()) -> tuple[str, ...]:
@@ -41,11 +46,10 @@ def shared_rows(train: Frame, test: Frame, columns: Sequence[str]) -> Shared:
         if train.is_path and test.is_path:
             return _in_duckdb(train, test, columns)
     if isinstance(train, EagerFrame) and isinstance(test, EagerFrame):
-        if train.engine == test.engine == "polars":
-            found = _in_polars(train, test, columns)
-            if found is not None:
-                return found
-    return _in_arrays(train, test, columns)
+        found = _in_polars(train, test, columns)
+        if found is not None:
+            return found
+    return _in_arrays(_whole(train), _whole(test), columns)
 
 
 def comparisons(train: Frame, test: Frame, columns: Sequence[str]) -> list[str]:
@@ -54,21 +58,14 @@ def comparisons(train: Frame, test: Frame, columns: Sequence[str]) -> list[str]:
 
 
 def _in_arrays(train: Frame, test: Frame, columns: Sequence[str]) -> Shared:
-    train, test = _whole(train, columns), _whole(test, columns)
-    train_keys, test_keys = _keys_of_both(train, test, columns)
+    how = comparisons(train, test, columns)
+    train_keys = row_keys([train.column(c) for c in columns], how)
+    test_keys = row_keys([test.column(c) for c in columns], how)
     there, here = partners(train_keys, test_keys)
     equal = np.ones(len(here), np.bool_)
     for c in columns:
         equal &= same(test.column(c).at(here), train.column(c).at(there))
-    return _shared(train, test, there[equal], here[equal])
-
-
-def _keys_of_both(train: Frame, test: Frame, columns: Sequence[str]) -> tuple[Array, Array]:
-    """Hash both tables column by column, so that no more than one column of each is held."""
-    if _both_pandas(train, test):
-        return _pandas_keys(train, test, columns)
-    how = comparisons(train, test, columns)
-    return row_keys([train.column(c) for c in columns], how), row_keys([test.column(c) for c in columns], how)
+    return _shared(train, test, columns, (there[equal], here[equal]), (train_keys, test_keys))
 
 
 def partners(train_keys: Array, test_keys: Array) -> tuple[Array, Array]:
@@ -81,75 +78,56 @@ def partners(train_keys: Array, test_keys: Array) -> tuple[Array, Array]:
     return order[at[here]] if len(ordered) else here, here
 
 
-def _shared(train: Frame, test: Frame, there: Array, here: Array) -> Shared:
-    return Shared(len(here), rows_at(test, here[:KEPT]), rows_at(train, there[:KEPT]))
+def _shared(
+    train: Frame, test: Frame, columns: Sequence[str], pairs: tuple[Array, Array], keys: tuple[Array, Array]
+) -> Shared:
+    both = shared_columns(train, test)
+    there, here = pairs
+
+    def draw(limit: int) -> tuple[ArrayFrame, ArrayFrame]:
+        return (
+            rows_at(train, chosen(keys[0], train.rows, limit), columns),
+            rows_at(test, chosen(keys[1], test.rows, limit), columns),
+        )
+
+    return Shared(len(here), rows_at(test, here[:KEPT], both), rows_at(train, there[:KEPT], both), draw)
 
 
-def rows_at(frame: Frame, positions: Array) -> ArrayFrame:
-    """Return some rows as arrays."""
-    if isinstance(frame, (ArrayFrame, EagerFrame)):
-        return frame.at(positions)
-    return ArrayFrame(frame.name, {c: frame.column(c).at(positions) for c in frame.columns}, len(positions))
+def chosen(keys: Array, rows: int, limit: int) -> Array:
+    """Return the positions of about ``limit`` rows, chosen by their hash."""
+    return np.arange(rows) if rows <= limit else np.flatnonzero(keys % np.uint64(rows) < limit)
 
 
-def _whole(frame: Frame, columns: Sequence[str]) -> Frame:
+def _whole(frame: Frame) -> Frame:
     return ArrayFrame(frame.name, frame.fetch(frame.columns)) if isinstance(frame, SqlFrame) else frame
-
-
-# pandas: its own hash of text runs over Arrow's buffers, where Python's would make a million objects
-
-
-def _both_pandas(train: Frame, test: Frame) -> bool:
-    return all(isinstance(f, EagerFrame) and f.engine == "pandas" for f in (train, test))
-
-
-def _pandas_keys(train: Any, test: Any, columns: Sequence[str]) -> tuple[Array, Array]:
-    sides: tuple[list[Column], list[Column]] = ([], [])
-    how = []
-    for c in columns:
-        pair = [_pandas_text(c, frame.native[c]) for frame in (train, test)]
-        if pair[0] is None or pair[1] is None:
-            pair = [train.column(c), test.column(c)]
-        for side, column in zip(sides, pair, strict=True):
-            side.append(column)  # type: ignore[arg-type]
-        how.append(comparable_as(sides[0][-1], sides[1][-1]))
-    return row_keys(sides[0], how), row_keys(sides[1], how)
-
-
-def _pandas_text(name: str, series: Any) -> Column | None:
-    """Return a column of text as the hashes of its values, None if it is no plain text."""
-    import pandas as pd
-
-    if not (isinstance(series.dtype, pd.StringDtype) and len(series) > KEPT):
-        return None
-    missing = series.isna().to_numpy()
-    hashes = pd.util.hash_pandas_object(series, index=False).to_numpy()
-    return Column(name, "number", hashes.view(np.int64), missing)
 
 
 # polars: hash and join in the engine
 
 
 def _in_polars(train: EagerFrame, test: EagerFrame, columns: Sequence[str]) -> Shared | None:
+    import importlib.util
+
+    if importlib.util.find_spec("polars") is None:
+        return None
     import polars as pl
 
-    left, right = train.native.select(columns), test.native.select(columns)
-    if any(dtype == pl.Object for dtype in (*left.dtypes, *right.dtypes)):
+    left, right = train.in_polars(columns), test.in_polars(columns)
+    if left is None or right is None:
         return None
     left, right = _alike(left, right)
-    tests = pl.DataFrame({"key": right.hash_rows()})
-    trains = pl.DataFrame({"key": left.hash_rows()})
+    trains, tests = (pl.DataFrame({"key": f.hash_rows()}) for f in (left, right))
+    keys = trains["key"].to_numpy(), tests["key"].to_numpy()
     hits = tests.with_row_index("here").join(trains, on="key", how="semi")
-    if not hits.height:
-        return _shared(train, test, np.zeros(0, np.int64), np.zeros(0, np.int64))
     firsts = trains.with_row_index("there").join(hits, on="key", how="semi").unique("key", keep="first")
     pairs = hits.join(firsts, on="key").sort("here")
     there, here = (pairs[c].to_numpy().astype(np.int64) for c in ("there", "here"))
-    a, b = left[there.tolist()], right[here.tolist()]
     equal = np.ones(len(here), np.bool_)
-    for c in columns:
-        equal &= a[c].eq_missing(b[c]).to_numpy()
-    return _shared(train, test, there[equal], here[equal])
+    if len(here):
+        a, b = left[there.tolist()], right[here.tolist()]
+        for c in columns:
+            equal &= a[c].eq_missing(b[c]).to_numpy()
+    return _shared(train, test, columns, (there[equal], here[equal]), keys)
 
 
 def _alike(left: Any, right: Any) -> tuple[Any, Any]:
@@ -201,16 +179,43 @@ def _polars_common(left: Any, right: Any) -> Any:
 
 def _in_duckdb(train: SqlFrame, test: SqlFrame, columns: Sequence[str]) -> Shared:
     casts = [sql.common_type(train.types[c], test.types[c]) for c in columns]
-    trains, tests = train.hashed(columns, casts), test.hashed(columns, casts)
-    hits = test.query(
-        f"SELECT h, count(*) AS n FROM (SELECT {tests} AS h FROM {{source}}) SEMI JOIN "
-        f"(SELECT {trains} AS h FROM {train.source}) USING (h) GROUP BY h ORDER BY h"
-    )
-    keys, counts = np.asarray(hits["h"], dtype=np.uint64), np.asarray(hits["n"], dtype=np.int64)
-    kept = keys[:KEPT]
-    listed = ", ".join(map(str, kept.tolist())) or "NULL"
+    keys = _Keys(train, test, train.hashed(columns, casts), test.hashed(columns, casts))
+    hits, count = keys.hits()
     both = shared_columns(train, test)
-    there = ArrayFrame(train.name, train.fetch(both, f"WHERE {trains} IN ({listed})"))
-    here = ArrayFrame(test.name, test.fetch(both, f"WHERE {tests} IN ({listed})"))
+    there = keys.rows_of(0, both, f"key IN ({hits})")
+    here = keys.rows_of(1, both, f"key IN ({hits})")
     shared = _in_arrays(there, here, columns)
-    return Shared(shared.count + int(counts[KEPT:].sum()), shared.test, shared.train)
+
+    def draw(limit: int) -> tuple[ArrayFrame, ArrayFrame]:
+        return (
+            keys.rows_of(0, columns, f"key % {max(train.rows, 1)} < {limit}"),
+            keys.rows_of(1, columns, f"key % {max(test.rows, 1)} < {limit}"),
+        )
+
+    more = count - here.rows  # beyond the first rows that were compared value by value
+    return Shared(shared.count + more, shared.test, shared.train, draw)
+
+
+class _Keys:
+    """The hashes of both tables with the place of their rows, kept in DuckDB's own memory: files are hashed once."""
+
+    def __init__(self, train: SqlFrame, test: SqlFrame, train_key: str, test_key: str) -> None:
+        self._sides = (train, test)
+        self._connection = train.connection
+        for i, (frame, key) in enumerate(zip(self._sides, (train_key, test_key), strict=True)):
+            self._connection.execute(
+                f"CREATE OR REPLACE TEMP TABLE mltd_keys{i} AS SELECT {key} AS key, {frame.place} FROM {frame.placed}"
+            )
+
+    def hits(self) -> tuple[str, int]:
+        """Return the first keys of test that train has, as SQL, and how many rows of test have one."""
+        found = self._connection.execute(
+            "SELECT key, count(*) AS n FROM mltd_keys1 SEMI JOIN mltd_keys0 USING (key) GROUP BY key ORDER BY key"
+        ).fetchnumpy()
+        return ", ".join(map(str, found["key"][:KEPT].tolist())) or "NULL", int(found["n"].sum())
+
+    def rows_of(self, side: int, columns: Sequence[str], condition: str) -> ArrayFrame:
+        """Return the rows whose key meets a condition, each key of train once."""
+        frame = self._sides[side]
+        places = self._connection.execute(f"SELECT file, row FROM mltd_keys{side} WHERE {condition}").fetchnumpy()
+        return ArrayFrame(frame.name, frame.fetch_places(columns, places["file"], places["row"]))

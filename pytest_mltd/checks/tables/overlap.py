@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pytest_mltd.checks.tables.chance import chance_share
+from pytest_mltd.checks.tables.chance import chance_count
 from pytest_mltd.checks.tables.columns import Array, Column, column_of, comparable_as, same, written
-from pytest_mltd.checks.tables.frames import Frame, TableLike, need_columns, open_table, row_keys, sample
+from pytest_mltd.checks.tables.frames import EagerFrame, Frame, TableLike, need_columns, open_table, row_keys
 from pytest_mltd.checks.tables.matching import Shared, partners, shared_columns, shared_rows
 from pytest_mltd.checks.tables.sql import SqlFrame
 from pytest_mltd.core.asking import asserting, check
@@ -34,7 +34,7 @@ def check_row_overlap(
 
     Rows are compared in all columns that both tables have, but for the label, the key and row numbers. Missing equals
     missing, -0.0 equals 0.0, 1 equals 1.0. On a coarse grid rows agree without being copies: how many chance explains is
-    estimated (see `chance_share`) and ten times that is taken off.
+    estimated (see `chance_count`) and ten times that is taken off.
 
     Args:
         train: any table.
@@ -69,7 +69,7 @@ def check_row_overlap(
             looked_at=looked_at,
             evidence="definition",
         )
-    chance = chance_share(sample(first, common, 20_000), sample(second, common, 10_000), common)
+    chance = chance_count(shared, first.rows, second.rows, common)
     return _row_finding(first, second, common, shared, chance, label, max_share, looked_at)
 
 
@@ -215,16 +215,15 @@ def _row_finding(
     test: Frame,
     columns: Sequence[str],
     shared: Shared,
-    chance: float,
+    by_chance: float,
     label: str | None,
     max_share: float,
     looked_at: str,
 ) -> Finding:
-    by_chance = chance * shared.count
     share = shared.count / test.rows
     beyond = max(shared.count - _MARGIN * by_chance, 0.0) / test.rows
     explained = "chance explains none of them" if by_chance < 0.5 else f"chance explains about {by_chance:,.0f} of them"
-    if not chance:
+    if not by_chance:
         explained = "values this rich do not agree by chance"
     agree = _label_agreement(shared, label)
     what = f"{shared.count:,} of {test.rows:,} {test.name} rows ({_percent(share)}) stand in {train.name} too"
@@ -311,6 +310,8 @@ def _distinct(frame: Frame, names: Sequence[str]) -> _Distinct:
     if isinstance(frame, SqlFrame):
         columns, counts = frame.grouped(names)
         return _Distinct([columns[n] for n in names], counts)
+    if isinstance(frame, EagerFrame) and (counted := frame.counted(names)) is not None:
+        return _Distinct(*counted)
     whole = [frame.column(n) for n in names]
     present = ~np.any([c.missing for c in whole], axis=0)
     whole = [c.at(present) for c in whole]

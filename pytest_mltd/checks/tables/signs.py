@@ -298,23 +298,30 @@ def _alone(strength: float, target: Target) -> Sign:
     )
 
 
+_TEXTS = 20_000
+
+
 def _told_in_words(column: Column, classes: NDArray[np.int64], target: Target, limits: Limits) -> list[Sign]:
     """A word in free text that stands in the rows of one class only, and in nearly all of them."""
-    rows = tokens(column.values)
-    counts: dict[str, list[int]] = {}
-    for words, k in zip(rows, classes.tolist(), strict=True):
+    codes, levels = column.codes()
+    if len(levels) > _TEXTS:  # every row its own text: some thousands tell as much
+        few = np.arange(0, len(codes), len(codes) // _TEXTS + 1)
+        return _told_in_words(column.at(few), classes[few], target, limits)
+    table = _crossed(codes, classes, len(levels), len(target.names))
+    counts: dict[str, NDArray[np.int64]] = {}
+    for words, of_level in zip(tokens(levels), table, strict=True):
         for word in words:
-            counts.setdefault(word, [0] * len(target.names))[k] += 1
+            counts[word] = counts[word] + of_level if word in counts else of_level
     sizes = np.bincount(classes, minlength=len(target.names))
     told: list[tuple[float, str, int]] = []
     for word, of in counts.items():
-        if sum(of) < limits.min_rows // 2:
+        if of.sum() < limits.min_rows // 2:
             continue
-        k = int(np.argmax(np.array(of) / np.maximum(sizes, 1)))
-        recall, precision = of[k] / max(int(sizes[k]), 1), of[k] / sum(of)
+        k = int(np.argmax(of / np.maximum(sizes, 1)))
+        recall, precision = of[k] / max(int(sizes[k]), 1), of[k] / of.sum()
         if sizes[k] < limits.min_rows // 2 or precision <= limits.max_purity:
             continue
-        false = (sum(of) - of[k]) / max(int(sizes.sum() - sizes[k]), 1)
+        false = (of.sum() - of[k]) / max(int(sizes.sum() - sizes[k]), 1)
         is_name = word == target.names[k].lower() and len(word) > 1
         area = 0.5 + (recall - false) / 2
         if area > limits.max_auc + 0.02 or (is_name and recall > 0.5):
@@ -325,9 +332,9 @@ def _told_in_words(column: Column, classes: NDArray[np.int64], target: Target, l
     return [
         Sign(
             f"says the label in words: {word!r} stands in {counts[word][k]:,} of {int(sizes[k]):,} rows of "
-            f"{target.name!r} = {target.names[k]!r} and in {sum(counts[word]) - counts[word][k]:,} others",
+            f"{target.name!r} = {target.names[k]!r} and in {counts[word].sum() - counts[word][k]:,} others",
             "max_purity",
-            counts[word][k] / sum(counts[word]),
+            counts[word][k] / counts[word].sum(),
             "A word that goes with one class in nearly every row was hardly written before the outcome.",
             2.8,
         )

@@ -31,7 +31,7 @@ class SqlFrame:
     def __init__(self, name: str, source: str, connection: Any, relation: Any = None) -> None:
         self.name = name
         self.source = source
-        self._connection = connection
+        self.connection = connection
         self._relation = relation
         described = relation if relation is not None else connection.sql(f"SELECT * FROM {source}")
         self.columns: tuple[str, ...] = tuple(described.columns)
@@ -57,8 +57,11 @@ class SqlFrame:
 
     def fetch(self, columns: Sequence[str], tail: str = "") -> dict[str, Column]:
         """Return columns of the rows that a WHERE, ORDER or LIMIT leaves."""
+        return self._fetch(columns, f"{{source}} {tail}")
+
+    def _fetch(self, columns: Sequence[str], after_from: str) -> dict[str, Column]:
         wanted = ", ".join(f"{_readable(c, self.types[c])} AS c{i}" for i, c in enumerate(columns))
-        found = self.query(f"SELECT {wanted} FROM {{source}} {tail}")
+        found = self.query(f"SELECT {wanted} FROM {after_from}")
         return {c: self._as_column(c, found[f"c{i}"]) for i, c in enumerate(columns)}
 
     def grouped(self, columns: Sequence[str]) -> tuple[dict[str, Column], Array]:
@@ -74,10 +77,45 @@ class SqlFrame:
     def _canonical_type(self, column: str) -> str:
         return "VARCHAR" if _kind(self.types[column]) == "text" else self.types[column]
 
+    @property
+    def place(self) -> str:
+        """SQL of a row's place, as columns ``file`` and ``row``: Parquet files can be read again at places."""
+        return (
+            "filename AS file, file_row_number AS row" if self.is_parquet else "'' AS file, row_number() OVER () AS row"
+        )
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether the source is Parquet files."""
+        return self.source.startswith("read_parquet(")
+
+    @property
+    def placed(self) -> str:
+        """The source with the columns that `place` needs."""
+        return self.source[:-1] + ", filename=true, file_row_number=true)" if self.is_parquet else self.source
+
+    def fetch_places(self, columns: Sequence[str], files: Array, rows: Array) -> dict[str, Column]:
+        """Return columns of the rows at these places."""
+        wanted = ", ".join(map(str, rows.tolist())) or "NULL"
+        if not self.is_parquet:
+            numbered = f"(SELECT *, row_number() OVER () AS mltd_row FROM {self.source})"
+            return self._fetch(columns, f"{numbered} WHERE mltd_row IN ({wanted})")
+        if len(set(files.tolist())) <= 1:
+            return self._fetch(columns, f"{self.placed} WHERE file_row_number IN ({wanted})")
+        each: dict[str, list[str]] = {}
+        for file, row in zip(files.tolist(), rows.tolist(), strict=True):
+            each.setdefault(file, []).append(str(row))
+        quote = "'"
+        parts = [
+            f"(filename = '{f.replace(quote, quote * 2)}' AND file_row_number IN ({', '.join(r)}))"
+            for f, r in each.items()
+        ]
+        return self._fetch(columns, f"{self.placed} WHERE {' OR '.join(parts)}")
+
     def query(self, sql: str) -> dict[str, Array]:
         """Run SQL in which ``{source}`` is this table; no view is left behind."""
         if self._relation is None:
-            return dict(self._connection.sql(sql.replace("{source}", self.source)).fetchnumpy())
+            return dict(self.connection.sql(sql.replace("{source}", self.source)).fetchnumpy())
         return dict(self._relation.query("mltd_source", sql.replace("{source}", "mltd_source")).fetchnumpy())
 
     def hashed(self, columns: Sequence[str], casts: Sequence[str | None]) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-
-from pytest_mltd.checks.tables.columns import Array
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -141,7 +140,7 @@ def curve_errors(values: Floats, target: Floats) -> tuple[Floats, Floats]:
     return np.abs(target[inside] - guess[at[inside]]), np.abs(slope)[at[inside]]
 
 
-def tokens(texts: Array) -> list[set[str]]:
+def tokens(texts: Iterable[str]) -> list[set[str]]:
     """Return the words of each text, in lower case."""
     import re
 
