@@ -117,7 +117,31 @@ def _models_differ(one: Trace, two: Trace) -> Finding | None:
 
 def _first_difference(one: Trace, two: Trace) -> Finding | None:
     place = _earlier(_in_digests(one, two), _in_scalars(one, two))
-    return None if place is None else _difference_finding(one, two, place)
+    if place is None:
+        return None
+    return _difference_finding(one, two, _from_random_state(one, two, place) or place)
+
+
+def _from_random_state(one: Trace, two: Trace, place: _Place) -> _Place | None:
+    """Return the random state that this difference can have come from: one that differs from that very sample on.
+
+    A state that differed long before, or is never drawn from (Python's in a fresh process that seeds torch only), did no harm.
+    Only torch's can reach a forward whose inputs are equal.
+    """
+    steps, left, right = np.intersect1d(one.digests["step"], two.digests["step"], return_indices=True)
+    row = int(np.searchsorted(steps, place.step))
+    if row >= steps.size or steps[row] != place.step or place.column not in {c for c, _, _ in _PHASES}:
+        return None
+    drawn: list[_Place] = []
+    idle: list[_Place] = []
+    for index, column in enumerate(_STATES):
+        unequal = _paired(one, two, column, left, right)[0][:, 0]
+        if not unequal[row] or int(np.argmax(unequal)) < row - 1 or (place.column != "inputs" and column != "torch"):
+            continue
+        moves = np.unique(one.digests[column][left]).size > 1
+        found = _Place(place.step, place.after, column, "random state", _PHASES[index][2], place.agreed, (None, None))
+        (drawn if moves else idle).append(found)
+    return next(iter([*drawn, *([] if _unseeded(one) else idle)]), None)
 
 
 def _earlier(digest: _Place | None, scalar: _Place | None) -> _Place | None:
@@ -131,16 +155,16 @@ def _earlier(digest: _Place | None, scalar: _Place | None) -> _Place | None:
 
 
 def _in_digests(one: Trace, two: Trace) -> _Place | None:
-    """Return the first difference among digests that both runs took, at steps that both sampled."""
+    """Return the first difference among digests that both runs took, at steps that both sampled, random states left out."""
     steps, left, right = np.intersect1d(one.digests["step"], two.digests["step"], return_indices=True)
     if not steps.size:
         return None
     differ = np.zeros(steps.size, dtype=bool)
     taken = np.zeros(steps.size, dtype=np.int64)
     pairs = {column: _paired(one, two, column, left, right) for column, _, _ in _PHASES}
-    for unequal, both in pairs.values():
-        differ |= unequal.any(axis=1)
-        taken += both.sum(axis=1)
+    for column, (unequal, both) in pairs.items():
+        differ |= unequal.any(axis=1) & (column not in _STATES)
+        taken += (both & ~unequal if column in _STATES else both).sum(axis=1)
     if not differ.any():
         return None
     row = int(np.argmax(differ))
@@ -148,6 +172,9 @@ def _in_digests(one: Trace, two: Trace) -> _Place | None:
     after = int(steps[row - 1]) if row else -1
     for column, phase, name in _PHASES:
         unequal, both = pairs[column][0][row], pairs[column][1][row]
+        if column in _STATES:
+            agreed += int((both & ~unequal).sum())
+            continue
         if unequal.any():
             order = np.arange(unequal.size)[
                 :: -1 if phase in ("backward", "gradient as used") else 1
@@ -251,7 +278,7 @@ def _in_losses(one: Trace, two: Trace) -> _Place | None:
 
 def _difference_finding(one: Trace, two: Trace, place: _Place) -> Finding:
     cause, shows, next_step = _cause(one, two, place)
-    where = f"{place.phase} of '{place.name}'" if place.phase != place.name else f"the {place.name}"
+    where = f"{place.phase} of '{place.name}'" if place.name not in (place.phase, "inputs") else f"the {place.name}"
     if place.exact:
         when = f"then differ in {where} at step {place.step}"
     elif place.after < 0:
@@ -479,6 +506,9 @@ def _equal(one: Trace, two: Trace) -> Finding:
     looked = [f"{counted(common, 'step')} of both", f"digests at {steps:,} of them"]
     if one.n_steps != two.n_steps:
         looked.append(f"the shorter was {min((one, two), key=lambda t: t.n_steps).ended} after {common:,}")
+    odd = [name for column, _, name in _PHASES[:3] if _states_differ(one, two, column)]
+    if odd:
+        looked.append(f"the random state of {' and '.join(odd)} differed, and nothing followed from it")
     skipped = [phase for column, phase, _ in _PHASES if not _compared(one, two, column)]
     if skipped:
         looked.append("not compared: " + ", ".join(dict.fromkeys(skipped)))
@@ -488,6 +518,11 @@ def _equal(one: Trace, two: Trace) -> Finding:
         amount=events,
         looked_at="; ".join(looked),
     )
+
+
+def _states_differ(one: Trace, two: Trace, column: str) -> bool:
+    _, left, right = np.intersect1d(one.digests["step"], two.digests["step"], return_indices=True)
+    return bool(_paired(one, two, column, left, right)[0].any())
 
 
 def _events(one: Trace, two: Trace) -> int:

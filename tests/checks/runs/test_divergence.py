@@ -144,6 +144,25 @@ def test_a_seed_that_changes_is_named_with_its_line():
     assert "torch.manual_seed was given 17 in run 1 and 18 in run 2 (data.py:9)" in finding.shows
 
 
+def test_a_random_state_nobody_draws_from_is_no_difference():
+    """A fresh process has another state of Python's generator; a training that seeds torch only is still the same."""
+    one, two = run(), run()
+    idle = {**one.digests, "python": np.full(20, 5, "<u8")}
+    other = {**two.digests, "python": np.full(20, 6, "<u8")}
+    finding = check_divergence(run(digests=idle), run(digests=other))
+    assert finding.ok
+    assert "the random state of Python differed, and nothing followed from it" in finding.looked_at
+
+
+def test_a_random_state_that_differed_long_before_is_not_the_cause():
+    """The backward differs at step 9; Python's state did from the start."""
+    one, two = run(), run(change="grad", at=9)
+    idle = {**one.digests, "python": np.full(20, 5, "<u8")}
+    other = {**two.digests, "python": np.full(20, 6, "<u8")}
+    finding = check_divergence(run(digests=idle), run(steps=two.steps, losses=two.losses, digests=other))
+    assert (finding.step, finding.culprit, finding.details["cause"]) == (9, "conv.weight", "result")
+
+
 def test_a_generator_made_without_a_seed_is_named():
     """Random states agree, the batch does not, and one generator has no seed."""
     seeds = (SeedCall(what="numpy.random.default_rng", value=None, site="augment.py:4"),)
