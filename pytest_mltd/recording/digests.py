@@ -38,18 +38,24 @@ of_bytes: Callable[[Any], int] = _blake2 if xxhash is None else _xxh3
 
 def of_tensor(tensor: torch.Tensor) -> int:
     """Return the digest of a tensor's values in logical order (not of its strides, nor of its shape)."""
-    if tensor.layout != torch.strided:
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    if tensor.layout is not torch.strided:
         return _of_sparse(tensor)
-    if tensor.device.type != "cpu":
+    if not tensor.is_cpu:
         tensor = tensor.cpu()
     if not tensor.is_contiguous():
         tensor = tensor.contiguous()
     if tensor.is_conj() or tensor.is_neg():
         tensor = tensor.resolve_conj().resolve_neg()
-    try:
+    if tensor.dtype in _IN_NUMPY and tensor.numel():
         return of_bytes(tensor.numpy())
-    except (TypeError, ValueError, RuntimeError):  # bfloat16, float8, no elements with odd strides
-        return of_bytes(tensor.reshape(-1).view(torch.uint8).numpy())
+    return of_bytes(tensor.reshape(-1).view(torch.uint8).numpy())
+
+
+_IN_NUMPY: Final = frozenset(
+    {torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.uint8, torch.bool, torch.complex64}
+)
 
 
 def combined(digests: Iterable[int]) -> int:
@@ -70,14 +76,6 @@ def of_tree(value: Any, device: bool = True) -> int:
     ``device``: whether to take tensors on an accelerator too, which waits for them.
     """
     return combined(_leaves(value, device, 0))
-
-
-def of_random_states() -> tuple[int, int, int]:
-    """Return the digests of the random states of Python, numpy and torch (its CPU generator); none is changed.
-
-    numpy's is 0 when the program has not imported it (it always has with torch).
-    """
-    return of_python_state(), of_numpy_state(), of_torch_state()
 
 
 def of_python_state() -> int:
@@ -103,7 +101,7 @@ def of_torch_state() -> int:
 def _leaves(value: Any, device: bool, depth: int) -> Iterator[int]:
     if isinstance(value, torch.Tensor):
         if type(value) in _READABLE and (device or value.is_cpu):
-            yield of_tensor(value.detach())
+            yield of_tensor(value)
     elif isinstance(value, bool | int | float | str | bytes):
         yield of_bytes(repr(value).encode())
     elif depth < 8 and isinstance(value, Mapping):

@@ -62,7 +62,7 @@ class Forwards:
             return
         with lanes.quiet():
             values = first.detach()
-            statistics = tuple(self._lane.read(lanes.output_statistics(values)))
+            statistics = lanes.output_numbers(values, self._lane)
             self.outputs[index] = (statistics, first.shape[0] if first.dim() else 1)
             if digest:
                 self.digests[index] = digests.of_tensor(values)
@@ -96,6 +96,15 @@ def batch_digest(inputs: Any, device: bool) -> tuple[int, int]:
 
     ``device``: digest what lies on an accelerator too, which waits for it.
     """
+    if (
+        len(inputs) == 1
+        and type(inputs) is tuple
+        and type(one := inputs[0]) is Tensor
+        and one.is_cpu
+        and one.grad_fn is None
+    ):
+        if one.dim() and not torch._C._functorch.is_functorch_wrapped_tensor(one):  # the usual case, without a search
+            return one.shape[0], digests.of_tensor(one)
     found = [t for t in tensors_in(inputs) if t.grad_fn is None and lanes.readable(t)]
     if not found:
         return 0, 0
@@ -103,5 +112,5 @@ def batch_digest(inputs: Any, device: bool) -> tuple[int, int]:
     if not device and any(t.device.type != "cpu" for t in found):
         return rows, 0
     if len(found) == 1:
-        return rows, digests.of_tensor(found[0].detach())
-    return rows, digests.combined(digests.of_tensor(t.detach()) for t in found)
+        return rows, digests.of_tensor(found[0])
+    return rows, digests.combined(digests.of_tensor(t) for t in found)

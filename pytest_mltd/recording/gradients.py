@@ -23,22 +23,11 @@ from pytest_mltd.core.traces import NO_GRAD
 from pytest_mltd.recording import lanes
 from pytest_mltd.recording.lanes import Lane, Number
 
+_FLOAT = torch.float32
+_SMALL = 1 << 14  # numbers; up to here numpy's dot is the cheaper one (no threads, no tensor for the result), measured
+_PLAIN = (Tensor, torch.nn.Parameter)
+_sqrt, _vdot = math.sqrt, np.vdot
 _NONE = -1  # the version of a gradient that is None
-
-
-class Cell:
-    """One parameter of an optimizer, and what was last seen of its gradient."""
-
-    __slots__ = ("generation", "index", "norm", "parameter", "reached", "stale", "version")
-
-    def __init__(self, parameter: Tensor, index: int) -> None:
-        self.parameter = parameter
-        self.index = index
-        self.version = _NONE
-        self.norm: Number | None = None  # as backward left it, scaled as it was; None: not known
-        self.generation = 0  # the optimizer's generation when it was last written or cleared
-        self.stale = -1  # the generation in which it grew although it was left over from the one before
-        self.reached = False  # a backward ever wrote it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +41,29 @@ class Backward:
 
 
 class Plan:
-    """One optimizer: its cells, and what is known of the step in progress. A generation ends with a step, done or skipped."""
+    """One optimizer: its parameters, and what was last seen of their gradients. A generation ends with a step, done or skipped.
+
+    Lists run over the parameters, so that the usual case is one comparison of two lists of versions.
+    """
 
     def __init__(self, optimizer: Optimizer, index: int) -> None:
         self.ref = weakref.ref(optimizer)
         self.index = index
-        self.cells: list[Cell] = []
-        self.indexes = np.zeros(0, np.intp)
+        self.parameters: list[Tensor] = []
+        self.indexes = np.zeros(0, np.intp)  # in the trace
         self.size = -1
         self.count = 0  # steps that were done
         self.generation = 0
+        # what was last seen of each gradient
+        self.versions: list[int] = []
+        self.nothing: list[int] = []  # the versions when all are None
+        self.norms: list[Number | None] = []  # as backward left it, scaled as it was; None: not known
+        self.written: list[int] = []  # the generation when it was last written or cleared
+        self.grown: list[int] = []  # the generation in which it grew although it was left over from the one before
+        self.reached: list[bool] = []  # whether a backward ever wrote it
+        self.clear = False  # all were None before the backward that runs
+        self.small = False  # whether numpy takes the norms
+        # the step in progress
         self.confirm = False  # norms changed without a version: look at every step
         self.unscaled = False
         self.closure = False
@@ -76,6 +78,27 @@ class Plan:
         self.before: list[Tensor] | None = None  # weights, at a sampled step
         self.digests: list[int] | None = None  # of the gradients as backward left them
         self.digested: list[int] | None = None  # as the step used them
+
+    def hold(self, parameters: list[Tensor], indexes: Sequence[int], size: int) -> None:
+        """Take the optimizer's parameters, whose indexes in the trace are given; what is known of those that stay is kept."""
+        known = {id(p): i for i, p in enumerate(self.parameters)}
+        old = [known.get(id(p)) for p in parameters]
+        count = len(parameters)
+        grads = [p.grad for p in parameters]
+        versions = [_NONE if g is None else g._version for g in grads]
+        self.versions = [versions[i] if o is None else self.versions[o] for i, o in enumerate(old)]
+        self.norms = [None if o is None else self.norms[o] for o in old]
+        self.written = [self.generation if o is None else self.written[o] for o in old]
+        self.grown = [-1 if o is None else self.grown[o] for o in old]
+        self.reached = [False if o is None else self.reached[o] for o in old]
+        self.nothing = [_NONE] * count
+        self.small = all(
+            type(p) in _PLAIN and p.is_cpu and p.dtype is _FLOAT and p.numel() <= _SMALL for p in parameters
+        )
+        self.parameters = parameters
+        self.indexes = np.array(indexes, np.intp)
+        self.size = size
+        self.clear = False
 
     def end_generation(self) -> None:
         """Begin anew after a step: gradients that still lie there at the next backward are left over."""
@@ -102,7 +125,6 @@ class Gradients:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._plans: dict[int, Plan] = {}
-        self._cells: dict[int, Cell] = {}  # by the parameter's index
 
     @property
     def plans(self) -> Iterable[Plan]:
@@ -119,135 +141,163 @@ class Gradients:
         for dead in [key for key, one in self._plans.items() if one.ref() is None]:
             del self._plans[dead]
         self._plans[id(optimizer)] = plan
-        plan.cells = []
-        for parameter, index in zip(parameters_of(optimizer), indexes, strict=True):
-            cell = self._cells.get(index)
-            if cell is None or cell.parameter is not parameter:
-                cell = self._cells[index] = Cell(parameter, index)
-                grad = parameter.grad
-                if grad is not None:
-                    cell.version = grad._version
-            plan.cells.append(cell)
-        plan.indexes = np.array([c.index for c in plan.cells], np.intp)
-        plan.size = size_of(optimizer)
-        self._cells = {c.index: c for p in self._plans.values() for c in p.cells}
+        plan.hold(parameters_of(optimizer), indexes, size_of(optimizer))
 
     def before_backward(self) -> None:
         """Look which gradients were cleared or touched since they were last seen."""
         for plan in self._plans.values():
-            generation = plan.generation
-            cleared = True
-            touched = None
-            suspects = None
-            for cell in plan.cells:
-                grad = cell.parameter.grad
-                if grad is None:
-                    cell.version = _NONE
-                elif grad._version != cell.version:
-                    cell.version = grad._version
-                    touched = grad
-                else:
-                    cleared = False
-                    if cell.generation != generation:
-                        suspects = suspects or []
-                        suspects.append(cell)
-                    continue
-                cell.norm = None
-                cell.generation = generation
-                cell.stale = -1
-            if cleared and plan.losses and (touched is None or self._is_zero(touched)):
-                plan.losses = []
-            if suspects is not None:
-                self._clear_zeroed(suspects, generation)
+            grads = [p.grad for p in plan.parameters]
+            versions = [_NONE if g is None else g._version for g in grads]
+            plan.clear = versions == plan.nothing
+            if plan.clear:
+                plan.versions = versions
+                if plan.losses:
+                    plan.losses = []
+            else:
+                self._look_between(plan, grads, versions)
 
     def after_backward(self, backward: Backward, plans: Iterable[Plan]) -> None:
         """Take the norms of the gradients that a backward wrote, and give its loss to the optimizers they belong to."""
-        written = []
-        gradients = []
-        fresh = backward.fresh
         for plan in plans:
-            generation = plan.generation
-            known = len(written)
-            for cell in plan.cells:
-                grad = cell.parameter.grad
-                if grad is not None and ((version := grad._version) != cell.version or fresh):
-                    cell.version = version
-                    cell.reached = True
-                    if cell.generation != generation:
-                        cell.generation = cell.stale = generation
-                    written.append(cell)
-                    gradients.append(grad)
-            if len(written) > known:
-                plan.losses.append(backward.loss)
-                plan.stream = backward.stream
-                plan.scale = backward.scale
-        if written:
-            for cell, norm in zip(written, self._norms(gradients, fresh), strict=True):
-                cell.norm = norm
+            grads = [p.grad for p in plan.parameters]
+            versions = [_NONE if g is None else g._version for g in grads]
+            if plan.clear and _NONE not in versions:
+                plan.norms = self._norms(grads, backward.fresh, plan.small)  # type: ignore[arg-type]
+                if not plan.reached or not plan.reached[-1] or False in plan.reached:
+                    plan.reached = [True] * len(versions)
+                plan.written = [plan.generation] * len(versions)
+                plan.grown = plan.nothing
+            elif versions == plan.versions and not backward.fresh:
+                continue
+            elif not self._wrote(plan, grads, versions, backward.fresh):
+                continue
+            plan.clear = False
+            plan.versions = versions
+            plan.losses.append(backward.loss)
+            plan.stream = backward.stream
+            plan.scale = backward.scale
 
     def before_step(self, plan: Plan, sampled: bool) -> None:
         """Read the gradients as the step is going to use them. ``sampled``: look also where nothing seems to have changed."""
         look = sampled or plan.confirm
-        generation = plan.generation
-        left: list[Number] = []
-        changed = []
-        stale = 0
-        for cell in plan.cells:
-            grad = cell.parameter.grad
-            if grad is None:
-                left.append(NO_GRAD)
-                continue
-            version = grad._version
-            if look or cell.norm is None or version != cell.version:
-                changed.append((len(left), cell, grad, version == cell.version and cell.norm is not None))
-                cell.version = version
-            left.append(cell.norm)
-            stale += cell.stale == generation
-        plan.stale = stale
-        if changed or type(plan.scale) is not float or plan.scale != 1.0:
-            self._as_used(plan, left, changed, look)
+        grads = [p.grad for p in plan.parameters]
+        versions = [_NONE if g is None else g._version for g in grads]
+        scaled = type(plan.scale) is not float or plan.scale != 1.0
+        plain = versions == plan.versions and _NONE not in versions and None not in plan.norms
+        plan.stale = sum(g == plan.generation for g in plan.grown) if plan.grown is not plan.nothing else 0
+        if plain and not (look or scaled):
+            plan.left = plan.used = plan.norms
         else:
-            plan.left = plan.used = left
-        self._count_nonfinite(plan)
+            self._as_used(plan, grads, versions, look, scaled)
+            plan.versions = versions
+        plan.nonfinite = 0
+        if self._lane.waiting:
+            plan.nonfinite = lanes.Derived(_nonfinite, plan.used)
+        elif not math.isfinite(sum(plan.used)):
+            self._look_closer(plan, grads)
+            plan.nonfinite = _nonfinite(plan.used)
 
     def unreached(self) -> list[int]:
         """Return the indexes of parameters in a stepped optimizer that no backward ever wrote to."""
-        cells = {c.index: c for plan in self._plans.values() if plan.count for c in plan.cells}
-        return [index for index, cell in cells.items() if not cell.reached and cell.parameter.requires_grad]
+        reached, held = set(), {}
+        for plan in self._plans.values():
+            for index, parameter, wrote in zip(plan.indexes.tolist(), plan.parameters, plan.reached, strict=True):
+                if wrote or not parameter.requires_grad:
+                    reached.add(index)
+                elif plan.count:
+                    held[index] = True
+        return [index for index in held if index not in reached]
 
-    def _as_used(self, plan: Plan, left: list[Number], changed: list[Any], look: bool) -> None:
-        """Take the norms of gradients that may have changed, and divide scaled ones by their scale."""
-        used = list(left)
-        for (position, _, _, _), norm in zip(changed, self._norms([c[2] for c in changed]), strict=True):
-            used[position] = norm
-            if left[position] is None:
-                left[position] = norm
+    def _look_between(self, plan: Plan, grads: list[Tensor | None], versions: list[int]) -> None:
+        """Before a backward: what is None or was touched since it was last seen is taken for cleared."""
+        generation, grown = plan.generation, list(plan.grown)
+        plan.grown = grown
+        cleared, touched, suspects = True, None, []
+        for i, (now, seen) in enumerate(zip(versions, plan.versions, strict=True)):
+            if now == _NONE or now != seen:
+                plan.norms[i] = None
+                plan.written[i] = generation
+                grown[i] = -1
+                if now != _NONE:
+                    touched = grads[i]
+            else:
+                cleared = False
+                if plan.written[i] != generation:
+                    suspects.append(i)
+        plan.versions = versions
+        if cleared and plan.losses and (touched is None or self._is_zero(touched)):
+            plan.losses = []
+        if suspects:  # take back the suspicion where `p.grad.data.zero_()` has cleared it: that moves no version
+            norms = self._norms([g for i in suspects if (g := grads[i]) is not None])
+            for i, norm in zip(suspects, norms, strict=True):
+                if type(norm) is float and norm == 0:
+                    plan.written[i] = generation
+
+    def _wrote(self, plan: Plan, grads: list[Tensor | None], versions: list[int], fresh: bool) -> bool:
+        """After a backward: take what it wrote; tell whether it wrote anything."""
+        generation = plan.generation
+        if plan.clear:  # what was None is not left over
+            plan.written = [generation] * len(versions)
+            plan.norms = [None] * len(versions)
+            plan.grown = plan.nothing
+        pairs = zip(versions, plan.versions, strict=True)
+        written = [i for i, (now, seen) in enumerate(pairs) if now != _NONE and (now != seen or fresh)]
+        left_over = [i for i in written if plan.written[i] != generation]
+        if left_over:
+            plan.grown = list(plan.grown)
+            for i in left_over:
+                plan.grown[i] = plan.written[i] = generation
+        for i, norm in zip(written, self._norms([grads[i] for i in written], fresh), strict=True):  # type: ignore[misc]
+            plan.norms[i] = norm
+            plan.reached[i] = True
+        return bool(written)
+
+    def _as_used(self, plan: Plan, grads: list[Tensor | None], versions: list[int], look: bool, scaled: bool) -> None:
+        """Take the norms of gradients that may have changed since backward, and divide scaled ones by their scale."""
+        known = [NO_GRAD if g is None else n for g, n in zip(grads, plan.norms, strict=True)]
+        pairs = enumerate(zip(grads, known, versions, plan.versions, strict=True))
+        looked = [i for i, (g, n, now, seen) in pairs if g is not None and (look or n is None or now != seen)]
+        left, used = list(known), list(known)
+        for i, norm in zip(looked, self._norms([grads[i] for i in looked]), strict=True):  # type: ignore[misc]
+            used[i] = norm
+            if left[i] is None:
+                left[i] = norm
         if look and not plan.confirm:
-            plan.confirm = _moved_unseen(plan, left, used, [c[0] for c in changed if c[3]])
-        if type(plan.scale) is not float or plan.scale != 1.0:
+            unmoved = [i for i in looked if known[i] is not None and versions[i] == plan.versions[i]]
+            plan.confirm = _moved_unseen(plan, left, used, unmoved)
+        if scaled:
             fused = getattr(plan.ref(), "grad_scale", None) is not None
-            looked = {position for position, *_ in changed}
-            for position, cell in enumerate(plan.cells):
-                if cell.parameter.grad is None:
+            seen_again = set(looked)
+            for i, grad in enumerate(grads):
+                if grad is None:
                     continue
-                if fused or (plan.unscaled and position not in looked):
-                    used[position] = _over(used[position], plan.scale)
-                if cell.norm is not None:
-                    left[position] = _over(left[position], plan.scale)
-        plan.left, plan.used = left, used
+                if fused or (plan.unscaled and i not in seen_again):
+                    used[i] = _over(used[i], plan.scale)
+                if known[i] is not None:
+                    left[i] = _over(left[i], plan.scale)
+        same = all(a is b for a, b in zip(left, used, strict=True)) or (left == used and not self._lane.waiting)
+        plan.left, plan.used = left, left if same else used
 
-    def _norms(self, gradients: Sequence[Tensor], differentiable: bool = False) -> list[Number]:
-        """Return the norms; ``differentiable``: the gradients may have a graph of their own, which must not grow."""
-        if not gradients:
-            return []
-        if not (differentiable or lanes.has_modes()):
+    def _norms(self, gradients: Sequence[Tensor], differentiable: bool = False, small: bool = False) -> list[Number]:
+        """Return the norms.
+
+        ``differentiable``: the gradients may have a graph of their own, which must not grow. ``small``: they belong to small
+        float32 parameters on the CPU, for which numpy's dot is the cheaper engine.
+        """
+        if differentiable or lanes.has_modes():
+            return self._slow(gradients)
+        if small:
             try:
-                return self._lane.read(torch._foreach_norm(gradients)) if _is_simple(gradients) else self._slow(gradients)
-            except RuntimeError:  # a gradient of a kind that has no such norm
-                pass
+                return [_sqrt(_vdot(v, v)) for v in [g.numpy() for g in gradients]]
+            except (TypeError, RuntimeError):  # sparse, or with a graph
+                return self._slow(gradients)
+        if all([type(g) is Tensor and g.dtype is _FLOAT and g.layout is torch.strided for g in gradients]):
+            return self._lane.read(torch._foreach_norm(gradients)) if gradients else []
         return self._slow(gradients)
 
     def _slow(self, gradients: Sequence[Tensor]) -> list[Number]:
+        if not gradients:
+            return []
         with lanes.quiet():
             return self._lane.read(lanes.norms([_local(g) for g in gradients]))
 
@@ -255,32 +305,16 @@ class Gradients:
         norm = self._norms([gradient])[0]
         return type(norm) is float and norm == 0
 
-    def _clear_zeroed(self, suspects: list[Cell], generation: int) -> None:
-        """Take back the suspicion where ``p.grad.data.zero_()`` has cleared the gradient: that moves no version."""
-        gradients = [c.parameter.grad for c in suspects if c.parameter.grad is not None]
-        for cell, norm in zip(suspects, self._norms(gradients), strict=True):
-            if type(norm) is float and norm == 0:
-                cell.generation = generation
-
-    def _count_nonfinite(self, plan: Plan) -> None:
-        plan.nonfinite = 0
-        if self._lane.waiting:
-            plan.nonfinite = lanes.Derived(_nonfinite, plan.used)
-        elif not math.isfinite(sum(plan.used)):
-            self._look_closer(plan)
-            plan.nonfinite = _nonfinite(plan.used)
-
-    def _look_closer(self, plan: Plan) -> None:
+    def _look_closer(self, plan: Plan, grads: list[Tensor | None]) -> None:
         """Replace norms that left float32's range by those of float64, so that inf means a gradient that is not finite."""
         used, left = list(plan.used), list(plan.left)
         with lanes.quiet():
-            for position, cell in enumerate(plan.cells):
-                grad = cell.parameter.grad
-                if grad is not None and not math.isfinite(used[position]):
-                    used[position] = lanes.exact_norm(_local(grad))
-                    if plan.left is plan.used or left[position] == plan.used[position]:
-                        left[position] = used[position]
-        plan.used, plan.left = used, left
+            for i, grad in enumerate(grads):
+                if grad is not None and not math.isfinite(used[i]):
+                    same = left[i] == used[i] or math.isnan(left[i])
+                    used[i] = lanes.exact_norm(_local(grad))
+                    left[i] = used[i] if same else left[i]
+        plan.left, plan.used = left, used
 
 
 def _moved_unseen(plan: Plan, left: list[Number], used: list[Number], unmoved: list[int]) -> bool:
@@ -304,11 +338,6 @@ def _over(norm: Number, scale: Number) -> Number:
     return lanes.Derived(lambda pair: pair[0] / pair[1], (norm, scale))
 
 
-def _is_simple(gradients: Sequence[Tensor]) -> bool:
-    """Whether all are plain float32 tensors of one layout, whose norms are taken together."""
-    return all(type(g) is Tensor and g.dtype is torch.float32 and g.layout is torch.strided for g in gradients)
-
-
 def _local(tensor: Tensor) -> Tensor:
     """Return this process's part of a sharded tensor: the norm of the whole would need the others."""
     part: Any = getattr(tensor, "_local_tensor", tensor)
@@ -322,7 +351,12 @@ def clones(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def update_norms(before: Sequence[Tensor], after: Sequence[Tensor], lane: Lane) -> tuple[list[Number], list[Number]]:
     """Return the norms of what a step added, and of the weights before it."""
-    with lanes.quiet():
-        steps = [a.detach() - b for a, b in zip(after, before, strict=True)]
-        both = lane.read(lanes.norms([*steps, *before]))
-    return both[: len(steps)], both[len(steps) :]
+    with lanes.quiet(), np.errstate(all="ignore"):
+        old = [lanes.flat(b) for b in before]
+        new = [lanes.flat(a.detach()) for a in after]
+        if all(o is not None and n is not None for o, n in zip(old, new, strict=True)):
+            steps = [n - o for o, n in zip(old, new, strict=True)]  # type: ignore[operator]
+            return [_sqrt(_vdot(s, s)) for s in steps], [_sqrt(_vdot(o, o)) for o in old]  # type: ignore[arg-type]
+        differences = [a.detach() - b for a, b in zip(after, before, strict=True)]
+        both = lane.read(lanes.norms([*differences, *before]))
+    return both[: len(before)], both[len(before) :]

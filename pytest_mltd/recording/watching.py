@@ -118,7 +118,7 @@ class Watcher(hooks.Listener):
         if self._may("gradients"):
             self.gradients.before_backward()
         if self._states is None and self._digest_due and self._may("digests"):
-            self._states = digests.of_random_states()
+            self._take_states()
 
     @guarded
     def after_backward(self) -> None:
@@ -306,7 +306,7 @@ class Watcher(hooks.Listener):
     def _has_moved(self, leaf: Tensor) -> bool:
         """Whether a leaf is another than at the last walk, by its version or, on the CPU, by its bytes."""
         small = leaf.device.type == "cpu" and leaf.numel() * leaf.element_size() <= _MOST_BYTES
-        digest = digests.of_tensor(leaf.detach()) if small and lanes.readable(leaf) else 0
+        digest = digests.of_tensor(leaf) if small and lanes.readable(leaf) else 0
         now = (leaf._version if not leaf.is_inference() else 0, digest)
         before = self._leaves.get(leaf)
         self._leaves.put(leaf, now)
@@ -371,14 +371,15 @@ class Watcher(hooks.Listener):
             self._read_used(plan, sampled)
         if sampled and self.level.samples and self._may("updates"):
             with lanes.quiet():
-                plan.before = clones([c.parameter for c in plan.cells])
+                plan.before = clones(plan.parameters)
 
     def _read_used(self, plan: Plan, sampled: bool) -> None:
         plan.left = plan.used = ()
         if self._may("gradients"):
             self.gradients.before_step(plan, sampled)
             if self._digest_due and self._may("digests"):
-                plan.digested = [self._digest(c.parameter.grad) for c in plan.cells]
+                untouched = plan.digests is not None and plan.left is plan.used and not plan.unscaled
+                plan.digested = plan.digests if untouched else [self._digest(p.grad) for p in plan.parameters]
 
     @guarded
     def _step_ends(self, optimizer: Optimizer) -> None:
@@ -437,7 +438,7 @@ class Watcher(hooks.Listener):
 
     def _updates(self, plan: Plan, step: int) -> None:
         before, plan.before = plan.before or [], None
-        weights = [c.parameter for c in plan.cells]
+        weights = plan.parameters
         if len(before) == len(weights) and weights:
             update, weight = update_norms(before, weights, self.lane)
             self.spool.rows["updates"].append((step, (plan.indexes, update), (plan.indexes, weight)))
@@ -461,7 +462,7 @@ class Watcher(hooks.Listener):
 
     def _replaced(self, optimizer: Optimizer, plan: Plan) -> bool:
         now = parameters_of(optimizer)
-        return len(now) != len(plan.cells) or any(p is not c.parameter for p, c in zip(now, plan.cells, strict=True))
+        return len(now) != len(plan.parameters) or any(p is not q for p, q in zip(now, plan.parameters, strict=True))
 
     def _between(self) -> None:
         """Begin anew after a step, and decide what is taken until the next one."""
@@ -493,18 +494,27 @@ class Watcher(hooks.Listener):
 
     # -- digests
 
+    def _take_states(self) -> None:
+        """Take the random states; Python's and numpy's, which cost 50 µs, less often where nobody asked for exactness."""
+        every = 1 if self._exact else 5 * self.level.every
+        turns = max((plan.count for plan in self.gradients.plans), default=0)
+        if turns >= self.level.early and turns % every:
+            self._states = (NO_DIGEST, NO_DIGEST, digests.of_torch_state())
+        else:
+            self._states = (digests.of_python_state(), digests.of_numpy_state(), digests.of_torch_state())
+
     def _digest(self, tensor: Tensor | None) -> int:
         """Return a tensor's digest; on an accelerator only where the caller has asked for exactness: it waits."""
         if tensor is None or not (tensor.is_cpu or self._exact or self.level.output_digests):
             return NO_DIGEST
-        return digests.of_tensor(tensor.detach())
+        return digests.of_tensor(tensor)
 
     def _digest_gradients(self) -> None:
         for plan in self.gradients.plans:
-            plan.digests = [self._digest(c.parameter.grad) for c in plan.cells]
+            plan.digests = [self._digest(p.grad) for p in plan.parameters]
 
     def _digests(self, optimizer: Optimizer, plan: Plan, step: int) -> None:
-        none = [NO_DIGEST] * len(plan.cells)
+        none = [NO_DIGEST] * len(plan.parameters)
         self.spool.rows["digests"].append(
             (
                 step,
@@ -512,16 +522,16 @@ class Watcher(hooks.Listener):
                 digests.combined(self._batches) if self._batches else NO_DIGEST,
                 digests.of_numbers(self._losses),
                 digests.of_tree(
-                    [optimizer.state.get(c.parameter) for c in plan.cells],
+                    [optimizer.state.get(p) for p in plan.parameters],
                     device=self._exact or self.level.output_digests,
                 ),
                 (plan.indexes, plan.digests or none),
                 (plan.indexes, plan.digested or none),
-                (plan.indexes, [self._digest(c.parameter) for c in plan.cells]),
+                (plan.indexes, [self._digest(p) for p in plan.parameters]),
                 (list(self.passes.digests), list(self.passes.digests.values())) if self.passes.digests else None,
             )
         )
-        self.spool.cells += 3 * len(plan.cells)
+        self.spool.cells += 3 * len(plan.parameters)
         plan.digests = plan.digested = None
 
     # -- forwards
@@ -541,7 +551,7 @@ class Watcher(hooks.Listener):
         mode = 1.0 if module.training else 0.0
         self.spool.rows["calls"].append((_KIND["forward"], self.step, who, site, mode, NO_DIGEST, 1 if grad else 0))
         if self._states is None and self._digest_due and self._may("digests"):
-            self._states = digests.of_random_states()
+            self._take_states()
 
     def _batch_in_keywords(self, module: torch.nn.Module, kwargs: Any, frame: FrameType) -> None:
         grad = torch.is_grad_enabled()
