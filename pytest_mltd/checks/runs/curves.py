@@ -103,9 +103,7 @@ def moving_target(trace: Trace) -> str:
     if len(busy) > 1 and len({c.name for c in curves(trace)}) > 1:
         return f"{len(busy)} optimizers train against {len(trace.streams)} losses"
     teacher = _teacher(trace)
-    return (
-        f"{teacher!r} is evaluated in each step and trained by no optimizer: the loss may follow it" if teacher else ""
-    )
+    return f"'{teacher}' is evaluated without gradients in most steps: the loss may follow it" if teacher else ""
 
 
 def no_training(trace: Trace) -> str:

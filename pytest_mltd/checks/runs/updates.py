@@ -393,14 +393,14 @@ def _too_small(trace: Trace, scale: _Scale, min_ratio: float) -> Finding | None:
     norms = trace.steps["grad_norm_used"][trace.steps["optimizer"] == scale.optimizer]
     levels = block_medians(scale.curve.finite, blocks=10)
     still = float(levels.min()) > 0.95 * float(levels[0])
-    if not ratio < min_ratio or not still or not np.nanmedian(norms) > 0 or not lr > 0:
+    stopped = lr == 0  # whatever the loss does: nothing is learned at all
+    if not (stopped or (ratio < min_ratio and still and np.nanmedian(norms) > 0)):
         return None
     reach = ratio * scale.curve.step.size
     return Finding(
         ok=False,
-        headline=f"the steps of {scale.label} are too small to learn (lr {number(lr)}): they change the "
-        f"weights by {number(ratio)} of "
-        f"their norm (min_ratio={min_ratio:g}), and the loss stays at {number(scale.curve.late)}",
+        headline=f"the steps of {scale.label} are too small to learn (lr {number(lr)}): they change the weights by "
+        f"{number(ratio)} of their norm (min_ratio={min_ratio:g}), and the loss stays at {number(scale.curve.late)}",
         culprit=scale.label,
         amount=ratio,
         limit=("min_ratio", min_ratio),
@@ -408,7 +408,9 @@ def _too_small(trace: Trace, scale: _Scale, min_ratio: float) -> Finding | None:
         table=_scale_table(trace, scale, 0),
         shows=f"All {counted(scale.curve.step.size, 'step')} together could move the weights by "
         f"{number(reach)} of their norm at most.",
-        next_step="raise the learning rate until early updates are near 0.001 of the weights",
+        next_step="look at the schedule: the learning rate is 0 in every step"
+        if stopped
+        else "raise the learning rate (or the clip limit) until early updates are near 0.001 of the weights",
     )
 
 

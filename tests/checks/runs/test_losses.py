@@ -59,6 +59,27 @@ def test_a_nan_out_of_nowhere_is_no_divergence(made):
     assert check_loss_divergence(run.trace()).ok
 
 
+def test_a_loss_that_runs_to_minus_infinity_diverges(made):
+    """A term with the wrong sign has no floor."""
+    run = made()
+    run.loss = np.linspace(1, -50_000, 200)
+    run.loss[:10] = 1.0
+    finding = check_loss_divergence(run.trace())
+    assert finding.failed
+    assert "from 1 at the start to -4" in finding.headline
+
+
+def test_a_network_that_answers_without_gradients_in_each_step_moves_the_target(made):
+    """Bootstrapped values may raise a loss honestly: not asked, with the reason."""
+    run = made()
+    run.order = [("forward", "forward", "zero_grad", "backward", "step")] * 200
+    run.loss = np.linspace(0.1, 4, 200)
+    finding = check_loss_divergence(run.trace())
+    assert finding.headline == (
+        "losses may honestly rise here: 'net' is evaluated without gradients in most steps: the loss may follow it"
+    )
+
+
 def test_networks_that_train_against_each_other_may_raise_a_loss(made):
     """A generator's loss may end ten times above its start in a healthy GAN: not asked, with the reason."""
     run = made()

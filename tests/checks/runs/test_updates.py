@@ -71,6 +71,13 @@ def test_a_module_that_is_never_called_is_not_asked_about(made):
     assert check_frozen_parameters(run.trace()).ok
 
 
+def test_an_output_that_nobody_uses_is_not_a_cut_path(made):
+    """A spare head after all that trains has no gradient, and harms nothing."""
+    run = made()
+    run.grad[:, 2:] = -1
+    assert check_frozen_parameters(run.trace()).ok
+
+
 def test_a_branch_left_out_in_some_steps_is_no_fault(made):
     """One gradient is enough to show that the path is there."""
     run = cut_off(made)
@@ -147,6 +154,23 @@ def test_steps_that_move_nothing_are_found(made):
     finding = check_update_scale(run.trace())
     assert "the steps of SGD are too small to learn (lr 1e-09)" in finding.headline
     assert finding.limit == ("min_ratio", 1e-7)
+
+
+def test_a_learning_rate_of_zero_throughout_is_found(made):
+    """A schedule that counts something else never leaves zero."""
+    run = made()
+    run.lr[:] = 0.0
+    finding = check_update_scale(run.trace())
+    assert "too small to learn (lr 0)" in finding.headline
+    assert finding.next_step == "look at the schedule: the learning rate is 0 in every step"
+
+
+def test_weights_that_begin_at_zero_are_measured_by_a_usual_start(made):
+    """A logistic regression from zero doubles its weights in the second step; that is no overthrow."""
+    run = made()
+    run.loss = np.full(200, 0.69)
+    run.weight = np.array([0.0, 0.0, 0.0, 0.0])
+    assert check_update_scale(run.trace()).ok
 
 
 def test_a_warm_up_from_zero_is_fine(made):
