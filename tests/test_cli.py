@@ -291,6 +291,8 @@ class TestCheck:
             "--write-test test_mine_2.py is free\n"
         )
         assert Path("test_mine.py").read_text() == "# mine\n"
+        code, _, err = shell("check", ".mltd/last", "--write-test", "train.py/test_x.py")
+        assert (code, err) == (2, "mltd check: --write-test: cannot write 'train.py/test_x.py' (Not a directory)\n")
         code, _, err = shell("check", ".mltd/last", "--write-test", "notes.txt")
         assert err.startswith("mltd check: --write-test: a Python file is needed, as in tests/test_training.py, not")
 

@@ -223,7 +223,7 @@ def _remarks(ended: _Ended) -> Iterator[str]:
     trace = ended.run.trace
     if trace.ended == "full":
         yield "the program caught what should have ended it (a bare except:, most likely) and went on to its own end"
-    if ended.error is None and not trace.n_steps and not trace.of("backward").any():
+    if ended.error is None and not (trace.n_steps or trace.notes or trace.of("backward").any()):
         yield "no training was seen; in other processes or threads none is: run with one, or call mltd.run on its function"
     if ended.run.sliced is not None:
         yield f"slice: {ended.run.sliced}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -96,7 +97,8 @@ def write_new(file: Path, shown: str, text: str) -> None:
         Misuse: it is there, or cannot be written; nothing was changed.
     """
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # a file where the folder should be: opening says so
+            file.parent.mkdir(parents=True, exist_ok=True)
         with open(file, "x", encoding="utf-8") as new:
             new.write(text)
     except FileExistsError:
