@@ -13,7 +13,7 @@ _spec.loader.exec_module(demo)
 
 # folder -> the finding's id and its culprit, exactly
 EXPECTED = {
-    "exploding_rnn": ("gradients.explosion", "rnn.weight_ih_l0"),
+    "exploding_rnn": ("gradients.explosion", "head.weight"),
     "label_leak": ("leakage.label_leak", "progression"),
     "one_seed_two_runs": ("runs.divergence", "inputs"),
 }
