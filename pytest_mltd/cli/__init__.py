@@ -39,9 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in _COMMANDS:
         sys.stderr.write(_TOP + (f"\nmltd: {_unknown(command)}\n" if command else ""))
         return MISUSE
-    output = Output(command, "--json" in (_split(rest)[0] if command == "run" else rest))
+    wants_json = "--json" in (_split(rest)[0] if command == "run" else rest)
+    output = Output(command, json=wants_json, owns_process=argv is None)
     try:
-        code = _COMMANDS[command](rest, output)
+        return _COMMANDS[command](rest, output)
     except Misuse as error:
         sys.stderr.write(f"mltd {command}: {error}\n")
         return output.end(MISUSE, error={"type": "Misuse", "message": str(error)})
@@ -50,11 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FINDINGS
     except SystemExit as end:  # argparse has given its help
         return end.code if isinstance(end.code, int) else MISUSE
-    if command == "run" and argv is None:
-        from pytest_mltd.cli.running import leave_threads_behind
-
-        leave_threads_behind(code, output)
-    return code
 
 
 def _unknown(command: str) -> str:

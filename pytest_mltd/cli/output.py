@@ -37,11 +37,15 @@ class Misuse(Exception):
 
 
 class Output:
-    """Where a command speaks. As text, line by line; with ``json``, everything at the end in one document on stdout."""
+    """Where a command speaks. As text, line by line; with ``json``, everything at the end in one document on stdout.
 
-    def __init__(self, command: str, json: bool) -> None:
+    ``owns_process`` is False where the command is called by a program that goes on after it.
+    """
+
+    def __init__(self, command: str, *, json: bool = False, owns_process: bool = False) -> None:
         self.command = command
         self.json = json
+        self.owns_process = owns_process
 
     def aside(self, text: str) -> None:
         """Say something that is no result: to stderr, at once."""

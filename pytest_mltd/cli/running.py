@@ -64,7 +64,10 @@ def run_and_tell(wish: Wish, output: Output) -> int:
     with output.others_to_stderr():
         ended = _run(wish, last, output)
     diagnosis = _diagnose(ended)
-    return _tell(wish, last, project, ended, diagnosis, output)
+    code = _tell(wish, last, project, ended, diagnosis, output)
+    if output.owns_process and ended.run is not None and ended.run.trace.ended == "cut":
+        _leave_threads_behind(code, output)
+    return code
 
 
 def _refuse_unrunnable(wish: Wish) -> None:
@@ -237,7 +240,7 @@ def _shown(folder: Path, project: Path) -> str:
     return str(folder.relative_to(project)) if folder.is_relative_to(project) else str(folder)
 
 
-def leave_threads_behind(code: int, output: Output, patience: float = 5.0) -> None:
+def _leave_threads_behind(code: int, output: Output, patience: float = 5.0) -> None:
     """End the process although threads of a program that was cut go on; Python would wait for them, perhaps for ever.
 
     Args:

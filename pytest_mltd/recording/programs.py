@@ -67,7 +67,7 @@ def _as_program(argv: list[str], folder: str, name: str = "") -> Iterator[None]:
     with contextlib.ExitStack() as undo:
         undo.enter_context(_kept_torch_settings())
         undo.callback(_set_environment, dict(os.environ))
-        undo.callback(os.chdir, os.getcwd())
+        undo.callback(_return_to, os.getcwd())
         undo.callback(setattr, sys, "argv", sys.argv)
         undo.callback(sys.path.__setitem__, slice(None), sys.path[:])
         undo.callback(_forget_modules, folder, set(sys.modules))
@@ -90,8 +90,11 @@ def _hide_modules(folder: str, name: str) -> dict[str, ModuleType]:
 
 
 def _forget_modules(folder: str, known: set[str]) -> None:
-    """Drop what the program imported from its own folder: the next program's `utils` is another file, or was edited."""
-    for name in [n for n in sys.modules if n not in known]:
+    """Drop what the program imported from its own folder: the next program's `utils` is another file, or was edited.
+
+    A module of a package that was there before belongs to that package, which stays.
+    """
+    for name in [n for n in sys.modules if n.partition(".")[0] not in known]:
         if _is_from(sys.modules[name], folder):
             del sys.modules[name]
 
@@ -112,6 +115,11 @@ def _is_from(module: ModuleType | None, folder: str) -> bool:
 def _installed_below(inside: str) -> tuple[str, ...]:
     """The installation, unless the whole folder lies in it (a script in /usr/local/… under a system Python)."""
     return tuple(place for place in _INSTALLED if not inside.startswith(place))
+
+
+def _return_to(folder: str) -> None:
+    with contextlib.suppress(OSError):  # the program may have removed it
+        os.chdir(folder)
 
 
 def _set_environment(before: dict[str, str]) -> None:

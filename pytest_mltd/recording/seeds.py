@@ -184,7 +184,8 @@ def _listen_for_warnings(undo: contextlib.ExitStack, seen: dict[str, None]) -> N
         r"Deterministic behavior was",
     ):
         warnings.filterwarnings("always", message=begin, category=UserWarning)
-    shown = warnings.showwarning
+    # Not ours again: a program may set its seed a thousand times.
+    shown = getattr(warnings.showwarning, "shown", warnings.showwarning)
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         operation = _unstable(str(message))
@@ -193,6 +194,7 @@ def _listen_for_warnings(undo: contextlib.ExitStack, seen: dict[str, None]) -> N
         if operation:
             seen[operation] = None
 
+    show.shown = shown  # type: ignore[attr-defined]
     warnings.showwarning = show
 
 

@@ -398,6 +398,25 @@ class TestScripts:
         assert Path("out").read_text() == "other"
         assert sys.modules.pop("model_x") is model_x
 
+    def test_a_package_that_the_test_has_imported_stays_whole(self, program, monkeypatch):
+        """What the script imports of it later is the test's too: one package, one copy of each module."""
+        folder = program(pkg_z__INIT="", pkg_z__early="", pkg_z__late="class Late: pass", script="import pkg_z.late")
+        monkeypatch.syspath_prepend(str(folder))
+        import pkg_z.early
+
+        run("script.py")
+        assert sys.modules["pkg_z.late"] is pkg_z.late
+        for name in [n for n in sys.modules if n.startswith("pkg_z")]:
+            del sys.modules[name]
+
+    def test_a_folder_that_the_script_removes_is_no_second_error(self, program):
+        """Its own error arrives, not the one about the way back."""
+        folder = program(sub__script="import os, shutil; shutil.rmtree(os.getcwd()); raise LookupError('mine')")
+        os.chdir(folder / "sub")
+        with pytest.raises(LookupError, match="^mine$"):
+            run("script.py")
+        os.chdir(folder)
+
     @pytest.mark.parametrize("code", ["3", "'no data'"])
     def test_another_exit_code_is_an_error(self, program, code):
         """``sys.exit(3)`` passes through as what it is."""

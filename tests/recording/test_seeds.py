@@ -251,3 +251,17 @@ class TestLateImports:
         finally:
             sys.modules.update(hidden)
         assert sys.meta_path == before
+
+
+def test_a_thousand_seeds_do_not_pile_up():
+    """A program that seeds in its loop is shown a warning as before, at no depth."""
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        for _ in range(1500):
+            seed_everything(1)
+        warnings.warn("seen", UserWarning, stacklevel=1)
+    assert [str(w.message) for w in shown] == ["seen"]
+    torch.set_deterministic_debug_mode("default")
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    torch.backends.cudnn.deterministic = False
+    os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
