@@ -16,8 +16,10 @@ import torch
 
 try:
     import xxhash
+
+    _has_xxhash = True
 except ModuleNotFoundError:  # the extra "exact"
-    xxhash = None
+    _has_xxhash = False
 
 _MASK: Final = (1 << 64) - 1
 
@@ -32,8 +34,8 @@ def _blake2(data: Any) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") or 1
 
 
-ALGORITHM: Final = "blake2b" if xxhash is None else "xxh3_128"
-of_bytes: Callable[[Any], int] = _blake2 if xxhash is None else _xxh3
+ALGORITHM: Final = "xxh3_128" if _has_xxhash else "blake2b"
+of_bytes: Callable[[Any], int] = _xxh3 if _has_xxhash else _blake2
 
 
 def of_tensor(tensor: torch.Tensor) -> int:

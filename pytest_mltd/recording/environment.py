@@ -33,7 +33,10 @@ def settings() -> dict[str, Any]:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "mkldnn": bool(torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled()),
+        "mkldnn": bool(
+            torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+            and torch._C._get_mkldnn_enabled()
+        ),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "deterministic_warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
         "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
@@ -41,7 +44,7 @@ def settings() -> dict[str, Any]:
         "digest": digests.ALGORITHM,
         **{name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
-    if torch.cuda.is_initialized():  # asking must not start CUDA
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # asking must not start CUDA
         found |= {
             "device": torch.cuda.get_device_name(),
             "cudnn_benchmark": torch.backends.cudnn.benchmark,

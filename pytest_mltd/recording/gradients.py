@@ -99,6 +99,7 @@ class Plan:
         self.indexes = np.array(indexes, np.intp)
         self.size = size
         self.clear = False
+        self.before = self.digests = self.digested = None  # of the parameters as they were
 
     def end_generation(self) -> None:
         """Begin anew after a step: gradients that still lie there at the next backward are left over."""
@@ -167,8 +168,6 @@ class Gradients:
                     plan.reached = [True] * len(versions)
                 plan.written = [plan.generation] * len(versions)
                 plan.grown = plan.nothing
-            elif versions == plan.versions and not backward.fresh:
-                continue
             elif not self._wrote(plan, grads, versions, backward.fresh):
                 continue
             plan.clear = False
@@ -235,6 +234,8 @@ class Gradients:
 
     def _wrote(self, plan: Plan, grads: list[Tensor | None], versions: list[int], fresh: bool) -> bool:
         """After a backward: take what it wrote; tell whether it wrote anything."""
+        if versions == plan.versions and not fresh:
+            return False
         generation = plan.generation
         if plan.clear:  # what was None is not left over
             plan.written = [generation] * len(versions)
@@ -291,8 +292,8 @@ class Gradients:
                 return [_sqrt(_vdot(v, v)) for v in [g.numpy() for g in gradients]]
             except (TypeError, RuntimeError):  # sparse, or with a graph
                 return self._slow(gradients)
-        if all([type(g) is Tensor and g.dtype is _FLOAT and g.layout is torch.strided for g in gradients]):
-            return self._lane.read(torch._foreach_norm(gradients)) if gradients else []
+        if all(type(g) is Tensor and g.dtype is _FLOAT and g.layout is torch.strided for g in gradients):
+            return self._lane.read(torch._foreach_norm(list(gradients))) if gradients else []
         return self._slow(gradients)
 
     def _slow(self, gradients: Sequence[Tensor]) -> list[Number]:

@@ -199,7 +199,7 @@ def _install(modules: bool) -> None:
             _installed = stack.pop_all()
     if modules and not _with_modules:
         _installed.callback(nn_module.register_module_forward_pre_hook(_module_begins).remove)
-        hook = nn_module.register_module_forward_hook(_module_ends, with_kwargs=True, always_call=True)  # type: ignore[arg-type]
+        hook = nn_module.register_module_forward_hook(_module_ends, with_kwargs=True, always_call=True)
         _installed.callback(hook.remove)
         _with_modules = True
 
@@ -255,7 +255,7 @@ LOSS_FUNCTIONS: Final = (
 )
 
 
-def _with_own_step(kind: type) -> Iterator[type]:
+def _with_own_step(kind: type[Any]) -> Iterator[type[Any]]:
     if "step" in vars(kind):
         yield kind
     for child in kind.__subclasses__():
@@ -274,7 +274,7 @@ def _around_backward(original: Callable[..., Any]) -> Callable[..., Any]:
         ears = _ears.get(_thread())
         if ears is None or ears.backwards:  # inside another backward it is checkpointing
             return original(tensors, *args, **kwargs)
-        gradients, _, create_graph, inputs, *_ = (*args, None, None, False, None)
+        gradients, _, create_graph, inputs = args[:4]
         accumulate = bool(kwargs.get("accumulate_grad", False))
         frame = sys._getframe(1)
         listeners = ears.listeners

@@ -67,7 +67,7 @@ class _Batch:
             return
         self._there = torch.empty(self.count, dtype=self._stacked.dtype, device="cpu", pin_memory=True)
         self._there.copy_(self._stacked, non_blocking=True)
-        self._event = torch.cuda.Event()
+        self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._event.record(torch.cuda.current_stream(self._stacked.device))
 
     @property
@@ -122,7 +122,7 @@ class Lane:
     def _read_alike(self, scalars: Sequence[Tensor]) -> list[Number]:
         stacked = scalars[0].reshape(1) if len(scalars) == 1 else torch.stack(list(scalars))
         if stacked.is_cpu:
-            return stacked.tolist()  # type: ignore[no-any-return]
+            return stacked.tolist()
         self.waiting = True
         batch = _Batch(stacked)
         self._pending.append(batch)

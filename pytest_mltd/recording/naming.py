@@ -201,11 +201,11 @@ class Names:
         if not wanted or id(optimizer) in self._searched:
             return
         self._searched.add(id(optimizer))
-        holders = [m for m in living(nn.Module) if any(id(p) in wanted for p in _own_parameters(m))]
-        inside = {id(c) for m in holders for c in m.modules() if c is not m}
-        for module in holders:
-            if id(module) not in inside and any(id(p) in wanted for p in module.parameters()):
-                self.add_root(module)
+        modules = living(nn.Module)
+        above = {id(child): m for m in modules for child in _children(m)}
+        for module in modules:
+            if any(id(p) in wanted and self.parameter(p) is None for p in _own_parameters(module)):
+                self.add_root(_topmost(module, above))
 
     def refresh(self) -> None:
         """Read again what may have changed since: shapes of lazy parameters, requires_grad."""
@@ -421,9 +421,8 @@ def path_to(module: nn.Module, wanted: object) -> str:
     """
     for path, child in module.named_modules():
         for name, value in vars(child).items():
-            if name.startswith("_") and name not in child.__dict__.get("__annotations__", ()):
-                if name in _TORCH_OWN:
-                    continue
+            if name in _TORCH_OWN:
+                continue
             for inner, thing in _inside(value, 0):
                 if thing is wanted:
                     return _joined(path, name + inner)
@@ -454,6 +453,19 @@ def _inside(value: Any, depth: int) -> Iterator[tuple[str, Any]]:
 def _own_parameters(module: nn.Module) -> Iterator[torch.Tensor]:
     held = module.__dict__.get("_parameters")  # a module whose __init__ has not run has none
     return (p for p in held.values() if p is not None) if isinstance(held, dict) else iter(())
+
+
+def _children(module: nn.Module) -> Iterator[nn.Module]:
+    held = module.__dict__.get("_modules")
+    return (c for c in held.values() if c is not None) if isinstance(held, dict) else iter(())
+
+
+def _topmost(module: nn.Module, above: Mapping[int, nn.Module]) -> nn.Module:
+    seen = {id(module)}
+    while (parent := above.get(id(module))) is not None and id(parent) not in seen:
+        module = parent
+        seen.add(id(module))
+    return module
 
 
 def _unwrapped(module: nn.Module) -> tuple[nn.Module, str]:

@@ -194,10 +194,17 @@ def _close(watcher: Watcher, ended: str, seconds: float) -> Trace:
     from pytest_mltd.recording import environment
 
     watcher.finish()
-    watcher.flush()
-    cost = min(watcher.spent / seconds, 1.0) if seconds > 0 else None
-    watcher.spool.head(ended=ended, settings=environment.settings(), cost=cost)
-    return watcher.spool.read()
+    try:
+        cost = min(watcher.spent / seconds, 1.0) if seconds > 0 else None
+        if "writing" not in watcher.off:
+            watcher.flush()
+            watcher.spool.head(ended=ended, settings=environment.settings(), cost=cost)
+            return watcher.spool.read()
+        trace = watcher.spool.read()
+        return dataclasses.replace(trace, ended=ended, cost=cost, notes=(*trace.notes, *watcher.spool.notes))
+    except Exception as error:  # a full disk must not cost the user's run its result
+        note = f"the trace could not be written: {type(error).__name__}: {error}"
+        return Trace(ended=ended, notes=(*watcher.spool.notes, note), level=watcher.level.name)
 
 
 def _look(watcher: Watcher) -> Trace:

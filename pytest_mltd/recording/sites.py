@@ -10,7 +10,6 @@ import ast
 import itertools
 import linecache
 import os
-import sys
 import sysconfig
 from types import FrameType
 from typing import Final
@@ -116,7 +115,7 @@ def plain(expression: str) -> str:
 
 
 def _kind_of(name: str) -> int:
-    if name.startswith(_OWN) or name.startswith("<frozen"):
+    if name.startswith((_OWN, "<frozen")):
         return _SKIP
     for mark in _INSTALLED:
         if mark in name:
@@ -161,4 +160,4 @@ def _span(frame: FrameType | None) -> tuple[int, int, int, int] | None:
 
 
 def _lines(frame: FrameType) -> list[str]:
-    return linecache.getlines(frame.f_code.co_filename, frame.f_globals if frame.f_globals is not sys.modules else None)
+    return linecache.getlines(frame.f_code.co_filename, frame.f_globals)

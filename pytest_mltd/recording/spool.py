@@ -65,13 +65,22 @@ class Spool:
     def flush(self, upto: Mapping[str, int] | None = None) -> None:
         """Write the rows up to these marks, or all that wait."""
         self._flush_lists()
+        noted = len(self.notes)
         for table, rows in self.rows.items():
             count = len(rows) if upto is None else upto[table]
             if count:
                 self.rows[table] = rows[count:]
-                self._writer.rows(table, self._columns(table, rows[:count]))
+                self._write(table, rows[:count])
+        if len(self.notes) > noted:
+            self._flush_lists()
         self.cells = 0
         self._last = time.perf_counter()
+
+    def drop(self) -> None:
+        """Forget the rows that wait."""
+        for rows in self.rows.values():
+            rows.clear()
+        self.cells = 0
 
     def read(self) -> Trace:
         """Read back all that was written."""
@@ -80,6 +89,21 @@ class Spool:
             return read_trace(self.file)
         finally:
             self.file.seek(here)
+
+    def _write(self, table: str, rows: list[tuple[Any, ...]]) -> None:
+        try:
+            columns = self._columns(table, rows)
+        except (
+            TypeError,
+            ValueError,
+            IndexError,
+            OverflowError,
+        ) as error:  # a defect of ours must not cost the other tables
+            note = f"rows of {table!r} were lost: {type(error).__name__}"
+            if note not in self.notes:
+                self.notes.append(note)
+            return
+        self._writer.rows(table, columns)
 
     def _flush_lists(self) -> None:
         for name, items in self._lists().items():
@@ -93,11 +117,17 @@ class Spool:
 
     def _lists(self) -> dict[str, list[Any]]:
         names = self.names
-        kept = {"parameters": names.parameters, "modules": names.modules, "optimizers": names.optimizers}
-        return {**kept, "streams": self.streams, "names": self.texts, "sites": self.sites, **self._others()}
-
-    def _others(self) -> dict[str, list[Any]]:
-        return {"seeds": self.seeds, "facts": self.facts, "notes": self.notes}
+        return {
+            "parameters": names.parameters,
+            "modules": names.modules,
+            "optimizers": names.optimizers,
+            "streams": self.streams,
+            "names": self.texts,
+            "sites": self.sites,
+            "seeds": self.seeds,
+            "facts": self.facts,
+            "notes": self.notes,
+        }
 
     def _columns(self, table: str, rows: list[tuple[Any, ...]]) -> dict[str, Any]:
         columns: dict[str, Any] = {}

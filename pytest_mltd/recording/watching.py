@@ -48,7 +48,7 @@ def guarded(method: Callable[Concatenate[Watcher, P], None]) -> Callable[Concate
         finally:
             self.spent += _clock() - start
 
-    return run
+    return run  # type: ignore[return-value]  # the wrapper's first argument is named
 
 
 class Watcher(hooks.Listener):
@@ -395,8 +395,10 @@ class Watcher(hooks.Listener):
             self._take_step(optimizer, plan)
         plan.end_generation()
         self._between()
-        self._doing = "writing"
-        self._write()
+        if self._may("writing"):
+            self._write()
+        else:
+            self.spool.drop()  # nothing takes the rows any more; memory must stay flat
 
     def _take_step(self, optimizer: Optimizer, plan: Plan) -> None:
         self._step_row(optimizer, plan)
