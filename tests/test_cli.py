@@ -17,7 +17,10 @@ import pytest
 from pytest_mltd.cli import main
 from pytest_mltd.cli.output import KEYS
 from pytest_mltd.core.findings import CheckFailed, diagnosis_from_dict
+from pytest_mltd.core.incidents import evidence_of
 from pytest_mltd.core.traces import Trace
+from pytest_mltd.core.trials import Condition, Outcome
+from pytest_mltd.ledger import evidence as ledger
 
 HELPER = """
     import torch
@@ -452,6 +455,37 @@ class TestDiff:
         Path("new.mltd").write_bytes(b"pytest-mltd trace 99\n")
         code, _, err = shell("diff", "new.mltd", "new.mltd")
         assert (code, "version 99" in err) == (2, True)
+
+
+class TestReport:
+    @pytest.fixture
+    def incident(self, shell):
+        """One red test of one hypothesis, as ``pytest --mltd-incident loan-leak`` would have kept it."""
+        (shell.folder / "pyproject.toml").touch()
+        (shell.folder / "tests").mkdir()
+        red = Outcome(kind="failed", fingerprint="0123456789abcdef", text="CheckFailed: leakage.label_leak: …")
+        record = evidence_of(
+            red, Condition(seed=0), {}, id="loan-leak/H1", nodeid="tests/test_x.py::test_y", claim="it leaks"
+        )
+        ledger.append(ledger.ledger_path(shell.folder, "loan-leak"), record)
+        return shell
+
+    def test_an_incident_becomes_markdown(self, incident):
+        """Written beside its ledger; as JSON nothing is written."""
+        code, out, _ = incident("report", "loan-leak", "--json")
+        assert code == 0
+        assert json.loads(out)["incident"]["hypotheses"][0]["claim"] == "it leaks"
+        code, out, _ = incident("report", "loan-leak")
+        assert code == 0
+        path = Path(out.removeprefix("written: ").rstrip("\n"))
+        assert "it leaks" in path.read_text()
+
+    def test_a_misspelt_name_gets_the_near_one(self, incident):
+        """And a text that is no name is refused as such."""
+        code, _, err = incident("report", "loan-lek")
+        assert code == 2
+        assert "'loan-leak'" in err
+        assert incident("report", "../x")[0] == 2
 
 
 class TestHelp:
