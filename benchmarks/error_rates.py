@@ -1,6 +1,6 @@
 """Both error rates of the questions on a recorded run, over the programs of tests/faulty (and any folder of the same shape).
 
-usage: python benchmarks/error_rates.py [--seeds 5] [--cases DIR ...] [--json FILE] [name ...]
+usage: python benchmarks/error_rates.py [--seeds 5] [--cases DIR] [--json FILE] [name ...]
 
 A faulty program counts as found when a failing finding has one of its accepted ids, as *first* when the first root cause
 has, and its place as right when the culprit holds what META says. Whatever fails on a clean twin or a healthy program is a
@@ -30,7 +30,9 @@ CORPUS = HERE.parent / "tests" / "faulty"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--cases", type=Path, nargs="*", default=[CORPUS])
+    parser.add_argument(
+        "--cases", type=Path, action="append", help="a folder with cases/ and healthy/; may be repeated"
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--verbose", action="store_true", help="print each first finding as it reads")
     parser.add_argument("names", nargs="*")
@@ -39,7 +41,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     rows = []
-    for path, module in programs(options.cases, options.names):
+    for path, module in programs(options.cases or [CORPUS], options.names):
         for seed in range(options.seeds):
             for variant in ("faulty", "twin") if path.parent.name == "cases" else ("healthy",):
                 row = judge(path.stem, module, seed, variant)

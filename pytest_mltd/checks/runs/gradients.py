@@ -20,6 +20,7 @@ from pytest_mltd.checks.runs.places import (
     site_of,
     stepping,
 )
+from pytest_mltd.checks.runs.scales import first_gradient
 from pytest_mltd.core.asking import asserting, check, sift
 from pytest_mltd.core.findings import Finding, Table, not_asked
 from pytest_mltd.core.rendering import number
@@ -58,7 +59,8 @@ def check_explosion(
 
     The norm over all parameters is held against the lower of its early level and the median of the 25 steps before, so that a
     regression that starts with huge gradients is measured by what it came down to. Harm means that the losses after the
-    jump are no longer finite, or three times what they were. Gradients that clipping cut down count as cut.
+    jump are no longer finite, or three times what they were. Gradients that clipping cut down count as cut. Where steps follow
+    the gradient (plain SGD), a first gradient far larger than the weights themselves is an explosion as well, if it harms.
 
     Args:
         run: a recording, a run or a trace.
@@ -79,6 +81,8 @@ def check_explosion(
         return not_asked(not_recorded(trace, "gradient norms", "parameter_norms") or "no gradient norm is known")
     worst, failed = 1.0, []
     for optimizer in stepping(trace):
+        if (finding := _explodes_at_once(trace, optimizer, max_growth)) is not None:
+            return finding
         growth, at = _explosion(trace, optimizer, max_growth, warmup)
         worst = max(worst, growth)
         if at is not None:
@@ -348,6 +352,18 @@ def _explosion(trace: Trace, optimizer: int, max_growth: float, warmup: int) -> 
     return highest, None
 
 
+def _explodes_at_once(trace: Trace, optimizer: int, max_growth: float) -> Finding | None:
+    """Return the finding of a first gradient far larger than the weights, where steps follow it and the loss suffers."""
+    ratio = first_gradient(trace, optimizer)
+    mine = np.flatnonzero(trace.steps["optimizer"] == optimizer)
+    loss = trace.steps["loss"][mine]
+    after = loss[1:11]
+    harmed = after.size and (not np.isfinite(after).all() or float(after[:3].max()) > 3 * abs(float(loss[0])))
+    if not ratio > max_growth or not harmed:
+        return None
+    return _explosion_finding(trace, int(mine[0]), ratio, optimizer, max_growth, "the norm of the weights, at once")
+
+
 def _first_of_runs(indexes: Any) -> Any:
     return np.concatenate([[True], np.diff(indexes) > 10]) if indexes.size else np.zeros(0, bool)
 
@@ -367,13 +383,21 @@ def _harmed(loss: Floats, at: int) -> bool:
     return worst > 3 * level and worst > 0.5 * start
 
 
-def _explosion_finding(trace: Trace, step: int, growth: float, optimizer: int, max_growth: float) -> Finding:
+def _explosion_finding(
+    trace: Trace, step: int, growth: float, optimizer: int, max_growth: float, against: str = "its own level"
+) -> Finding:
     columns = held_by(trace, optimizer)
     rows = norm_rows(trace, optimizer)
     here = rows[trace.parameter_norms["step"][rows] == step]
     before = rows[trace.parameter_norms["step"][rows] < step][-25:]
     culprit, table = optimizer_label(trace, optimizer), _steps_table(trace, step, _curve_at(trace, step))
-    if here.size and before.size and columns.size:
+    if here.size and columns.size and not before.size:
+        now = trace.parameter_norms["grad_used"][here[0], columns].astype(np.float64)
+        largest = np.argsort(-now)[:5]
+        culprit = trace.parameters[columns[largest[0]]].name
+        norms = tuple((trace.parameters[columns[i]].name, float(now[i])) for i in largest)
+        table = Table(("parameter", f"gradient norm at step {step}"), norms, culprit=0)
+    elif here.size and columns.size:
         now = trace.parameter_norms["grad_used"][here[0], columns].astype(np.float64)
         then = np.median(trace.parameter_norms["grad_used"][np.ix_(before, columns)].astype(np.float64), axis=0)
         ratio = np.where((then > 0) & (now > 0), now / np.fmax(then, 1e-30), 0.0)
@@ -387,7 +411,7 @@ def _explosion_finding(trace: Trace, step: int, growth: float, optimizer: int, m
             tuple((trace.parameters[columns[i]].name, float(then[i]), float(now[i]), float(ratio[i])) for i in order),
             culprit=0,
         )
-    peak = f"{number(growth)} times its own level (max_growth={max_growth:g})"
+    peak = f"{number(growth)} times {against} (max_growth={max_growth:g})"
     clipped = trace.of("clip").any()
     return Finding(
         ok=False,

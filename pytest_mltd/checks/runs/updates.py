@@ -20,10 +20,11 @@ from pytest_mltd.checks.runs.places import (
     root_of,
     stepping,
 )
+from pytest_mltd.checks.runs.scales import first_gradient
 from pytest_mltd.core.asking import asserting, check, sift
 from pytest_mltd.core.findings import Finding, Table, not_asked
 from pytest_mltd.core.rendering import number
-from pytest_mltd.core.traces import Parameter, Trace, as_trace
+from pytest_mltd.core.traces import NOT_TAKEN, Parameter, Trace, as_trace
 
 
 @check("run", explains=("losses.plateau", "gradients.vanishing"), rank=15)
@@ -52,7 +53,8 @@ def check_frozen_parameters(run: Any, *, fewest_steps: int = 4, allow: Mapping[s
         return not_asked("the run trained no parameter of a module")
     if reason := too_short(trace, trace.busiest, fewest_steps):
         return not_asked(reason)
-    groups = [_left_out(trace), _unreached(trace, fewest_steps), _unmoved(trace)]
+    unreached = _unreached(trace, fewest_steps)
+    groups = [_left_out(trace), _orphans(trace, unreached), _cut_off(trace, unreached), _unmoved(trace)]
     kept, allowed = sift(allow, [name for group in groups for name in group.names])
     groups = [group.only(set(kept)) for group in groups]
     broken = next((group for group in groups if group.names), None)
@@ -119,6 +121,8 @@ def check_update_scale(
     )
 
 
+_EXPLODED = 50.0  # a first gradient this many times the weights is at fault itself: `gradients.explosion` says so
+
 assert_no_frozen_parameters = asserting(check_frozen_parameters)
 assert_no_update_scale = asserting(check_update_scale)
 
@@ -146,8 +150,9 @@ def _left_out(trace: Trace) -> _Group:
     unregistered = False
     if any(p.optimizers for p in trace.parameters):
         grads = trace.parameter_norms["grad"]
+        unowned = {f.who for f in trace.facts if f.kind == "unowned"}
         for i, p in enumerate(trace.parameters):
-            if p.optimizers or not p.requires_grad or not (grads[:, i] > 0).any():
+            if p.optimizers or not p.requires_grad or not (p.name in unowned or (grads[:, i] > 0).any()):
                 continue
             if root_of(trace, p.name) in trained_roots or not _in_eval_mode(trace, root_of(trace, p.name)):
                 names.append(p.name)
@@ -170,33 +175,52 @@ def _left_out(trace: Trace) -> _Group:
     return _Group(tuple(names), "no optimizer holds {} (never updated)", shows, remedy)
 
 
-def _unreached(trace: Trace, fewest_steps: int) -> _Group:
-    """Parameters in an optimizer, of modules that were called, that never receive a gradient."""
-    names: list[str] = []
+def _unreached(trace: Trace, fewest_steps: int) -> list[Parameter]:
+    """Return the parameters that an optimizer holds, and for which no step of it ever found a gradient."""
+    found: list[Parameter] = []
     for optimizer in stepping(trace):
         columns = held_by(trace, optimizer)
         rows = norm_rows(trace, optimizer)
         if rows.size < fewest_steps or not columns.size:
             continue
         grad = trace.parameter_norms["grad"][rows][:, columns]
-        arrived = (grad >= 0) | np.isnan(grad)
         used = trace.parameter_norms["grad_used"][rows][:, columns]
-        arrived |= (used >= 0) | np.isnan(used)
+        arrived = ((grad >= 0) | np.isnan(grad) | (used >= 0) | np.isnan(used)).any(axis=0)
+        never = ~arrived & (grad == -1).any(axis=0)
+        loose = np.array([not trace.parameters[i].registered for i in columns])
         if not arrived.any():
-            continue  # no parameter of it ever had one: the order of calls is at fault, which is another question
-        never = ~arrived.any(axis=0) & (grad == -1).any(axis=0)
-        if never[int(np.flatnonzero(~never)[-1]) + 1 :].sum() == never.sum():
-            continue  # only what comes after all that trains: an output nobody uses (a pooler, a spare head), not a cut path
-        for i in columns[never]:
-            p = trace.parameters[i]
-            if p.requires_grad and p.name not in names and _called(trace, p):
-                names.append(p.name)
+            never &= loose  # of the program's own modules none ever had one: the order of calls is at fault, another question
+        elif never[int(np.flatnonzero(arrived)[-1]) + 1 :].sum() == never.sum():
+            never &= loose  # only what comes after all that trains: an output nobody uses (a pooler, a spare head)
+        known = {p.name for p in found}
+        found += [p for p in (trace.parameters[i] for i in columns[never]) if p.requires_grad and p.name not in known]
+    return found
+
+
+def _orphans(trace: Trace, unreached: list[Parameter]) -> _Group:
+    """Parameters in an optimizer that belong to no module of the program (any more); named are those in use in their stead."""
+    loose = tuple(p.name for p in unreached if not p.registered)
+    instead = tuple(
+        p.name for p in trace.parameters if not p.optimizers and p.registered and p.requires_grad and _called(trace, p)
+    )
+    shows = (
+        "The optimizer holds parameters that belong to no module that was called: a layer was replaced, copied or loaded after "
+        "the optimizer was made, and the one in use is not trained."
+    )
+    if loose and instead:
+        words = "the optimizer was made before {} came into use (never updated)"
+        return _Group(instead, words, shows, "make the optimizer after the last layer is in place")
+    words = "the optimizer holds {} of no module in use (never trained)"
+    return _Group(loose, words, shows, "make the optimizer after the last layer is in place")
+
+
+def _cut_off(trace: Trace, unreached: list[Parameter]) -> _Group:
+    """Parameters in an optimizer, of modules that were called, that never receive a gradient."""
     return _Group(
-        tuple(names),
+        tuple(p.name for p in unreached if p.registered and _called(trace, p)),
         "no gradient reaches {} in any step (never trained)",
-        "Their modules are called, the optimizer holds them, and no gradient arrives: the path from them to "
-        "the loss is cut (detach(), "
-        ".data, .item(), numpy, no_grad) or their output is not used.",
+        "Their modules are called, the optimizer holds them, and no gradient arrives: the path from them to the loss is cut "
+        "(detach(), .data, .item(), numpy, no_grad) or their output is not used.",
         "follow the output of the first of them to the loss and look for detach(), no_grad, .data, .item() or .numpy()",
     )
 
@@ -268,7 +292,7 @@ def _frozen_finding(trace: Trace, group: _Group, total: int, allowed: tuple[tupl
                     kind[p.name],
                     math.prod(p.shape),
                     listed([optimizer_label(trace, i) for i in p.optimizers]).replace("'", "") or "none",
-                    "arrive" if (trace.parameter_norms["grad"][:, i] > 0).any() else "none",
+                    _arrival(trace, i),
                 )
                 for i, p in enumerate(trace.parameters)
                 if p.name in group.names
@@ -280,6 +304,14 @@ def _frozen_finding(trace: Trace, group: _Group, total: int, allowed: tuple[tupl
         allowed=allowed,
         details={"parameters": list(group.names)},
     )
+
+
+def _arrival(trace: Trace, index: int) -> str:
+    """Say whether gradients arrive at a parameter, as far as they were watched."""
+    p, grad = trace.parameters[index], trace.parameter_norms["grad"][:, index]
+    if (grad > 0).any() or any(f.kind == "unowned" and f.who == p.name for f in trace.facts):
+        return "arrive"
+    return "none" if (grad != NOT_TAKEN).any() else "not watched"
 
 
 # -- update scale
@@ -333,9 +365,11 @@ def _too_large(trace: Trace, scale: _Scale, max_ratio: float) -> Finding | None:
     """Return the finding of early steps that overthrow the weights, where the loss suffered."""
     early = scale.ratio[:5]
     over = np.flatnonzero(early > max_ratio)  # what is not finite already is another question's
-    if not over.size or scale.curve is None or moving_target(trace) or not _suffered(scale.curve):
+    if not over.size or scale.curve is None or moving_target(trace):
         return None
     at = int(over[0])
+    if not _suffered(scale.curve, int(scale.at[at])) or first_gradient(trace, scale.optimizer) > _EXPLODED:
+        return None
     step = int(scale.at[at])
     lr = float(trace.steps["lr"][step]) if step < trace.n_steps else math.nan
     worst = int(np.nanargmax(np.where(np.isfinite(scale.by_parameter[at]), scale.by_parameter[at], -1)))
@@ -353,33 +387,20 @@ def _too_large(trace: Trace, scale: _Scale, max_ratio: float) -> Finding | None:
         table=_scale_table(trace, scale, at),
         shows=f"The loss begins at {number(start)}, peaks at {number(peak)} and ends at {number(late)}; "
         f"'{name}' is changed most. "
-        f"Steps this large overthrow the weights, and units can die of them.{_grad_words(trace, scale, at)}",
+        "Steps this large overthrow the weights, and units can die of them.",
         next_step=f"try lr={number(lr / 100, 1)} to {number(lr / 10, 1)}: early updates near 0.001 of the weights are usual",
     )
 
 
-def _grad_words(trace: Trace, scale: _Scale, at: int) -> str:
-    """Say that the gradient itself is out of scale, where it is: then clipping is as good a remedy as a lower rate."""
-    step = int(scale.at[at])
-    row = int(np.flatnonzero(trace.updates["step"] == step)[0])
-    weight = float(np.sqrt((np.fmax(trace.updates["weight"][row, scale.columns], 0).astype(np.float64) ** 2).sum()))
-    norm = float(trace.steps["grad_norm_used"][step]) if step < trace.n_steps else math.nan
-    if not norm > 10 * weight > 0:
-        return ""
-    return (
-        f" The gradient norm is {number(norm / weight)} times that of the weights: exploding gradients; "
-        "clipping bounds them too."
-    )
-
-
-def _suffered(curve: Curve) -> bool:
-    """Whether the loss ended non-finite or little below its start, or was pushed far above it."""
+def _suffered(curve: Curve, step: int) -> bool:
+    """Whether the loss ended non-finite or little below its start, or was pushed far above it right after the step."""
     v = curve.finite
     if v.size < curve.value.size:
         return True
     if curve.signed or v.size < 5:
         return False
-    pushed = float(np.sort(v)[-3]) > 10 * curve.start  # three values: one odd batch is none of the steps' doing
+    after = v[int(np.searchsorted(curve.step, step)) + 1 :][:3]
+    pushed = bool(after.size and float(after.max()) > 10 * curve.start)
     return pushed or curve.late > 0.75 * curve.start
 
 

@@ -135,6 +135,25 @@ def test_explosion_to_infinity_is_found_before_it(made):
     assert 80 <= finding.step < 90
 
 
+def test_a_first_gradient_far_beyond_the_weights_explodes_at_once(made):
+    """There is no level of its own yet; the weights are what it is held against, where steps follow the gradient."""
+    run = made()
+    run.grad[0] *= 1000
+    run.grad[1:] = np.nan
+    run.loss[1:] = np.nan
+    run.lr[:] = 0.01
+    finding = check_explosion(run.trace())
+    assert (finding.step, finding.culprit) == (0, "fc2.weight")
+    assert "times the norm of the weights, at once (max_growth=50)" in finding.headline
+
+
+def test_a_first_gradient_far_beyond_the_weights_is_fine_where_the_loss_comes_down(made):
+    """Targets in large units have large gradients."""
+    run = made()
+    run.grad[0] *= 1000
+    assert check_explosion(run.trace()).ok
+
+
 def test_a_large_gradient_without_harm_is_no_explosion(made):
     """One odd batch whose gradient is huge, and losses that go on as before."""
     run = made()
