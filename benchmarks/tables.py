@@ -10,7 +10,6 @@ import argparse
 import gc
 import importlib.util
 import multiprocessing
-import resource
 import statistics
 import sys
 import tempfile
@@ -36,7 +35,7 @@ def make_tables(rows: int, folder: Path) -> tuple[Any, Any]:
     cut = rows * 4 // 5
     train, test = frame[:cut], frame[cut:]
     copies = max((rows - cut) // 100, 1)
-    test = pl.concat([test[: len(test) - copies], train[:copies]])
+    test = pl.concat([test[: len(test) - copies], train.sample(copies, seed=0)])
     train.write_parquet(folder / "train.parquet")
     test.write_parquet(folder / "test.parquet")
     return train, test
@@ -72,7 +71,10 @@ def questions(train: Any, test: Any, folder: Path) -> dict[str, dict[str, Callab
         return test.select("c3").unique().join(train.select("c3").unique(), on="c3", how="semi").height
 
     asked: dict[str, dict[str, Callable[[], Any]]] = {
-        "row overlap, polars": {"ours": lambda: check_row_overlap(train, test), "polars hash_rows + join": polars_floor},
+        "row overlap, polars": {
+            "ours": lambda: check_row_overlap(train, test),
+            "polars hash_rows + join": polars_floor,
+        },
         "row overlap, pandas": {
             "ours": lambda: check_row_overlap(pandas_train, pandas_test),
             "pandas hash + isin": pandas_floor,
@@ -135,7 +137,9 @@ def _grow(folder: str, question: str) -> float:
 
 
 def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Return the most memory that this process has held, in MB (a child inherits its parent's ``ru_maxrss``)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def _deepchecks_works() -> bool:

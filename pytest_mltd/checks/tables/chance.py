@@ -15,7 +15,7 @@ from pytest_mltd.checks.tables.frames import ArrayFrame, row_keys
 from pytest_mltd.checks.tables.matching import Shared, comparisons
 
 _PARTITIONS = 8
-_FIRST, _SECOND = 2_000, 20_000  # rows of each table; the first look tells tables of many digits
+_FIRST, _SECOND = 1_000, 20_000  # rows of each table; the first look tells tables of many digits
 _LONG_TEXT = 25  # characters; a guess: shorter comments repeat by themselves ("ok, thanks")
 _MANY_DIGITS = 10  # a guess: instruments give fewer, float arithmetic 15 to 17
 
