@@ -315,7 +315,7 @@ def test_every_link_leads_somewhere(file):
         assert (file.parent / target).exists(), target
 
 
-FAULTS = re.compile(r"(<!-- faults: .* -->\n).*(<!-- end -->)", re.DOTALL)
+MADE = re.compile(r"(<!-- (\w+): written by make docs -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def every_check():
@@ -336,15 +336,45 @@ def faults_table():
     return "\n".join(lines) + "\n"
 
 
-def with_faults(text):
-    return FAULTS.sub(lambda m: m[1] + faults_table() + m[2], text)
+def options_table():
+    """Return pytest's options and ini keys, from the settings that declare them."""
+    import dataclasses
+
+    from pytest_mltd.plugin.options import Settings
+
+    lines = ["| flag | ini key | |", "|---|---|---|"]
+    for field in dataclasses.fields(Settings):
+        key, value = f"mltd_{field.name}", field.metadata["value"]
+        flag = f"`--{key.replace('_', '-')}{f' {value}' if value else ''}`" if field.metadata["flag"] else ""
+        lines.append(f"| {flag} | `{key}` | {field.metadata['help']} |")
+    return "\n".join(lines) + "\n"
 
 
-def test_the_catalogue_of_faults_is_the_code():
-    """Every check is in it, with its question and limits as they are."""
-    text = (REPO / "resources" / "faults.md").read_text()
-    assert text == with_faults(text), "make docs writes it again"
-    assert faults_table() in text
+def json_schema():
+    """Return the description of the shell's JSON, from the module that writes it."""
+    import inspect
+
+    from pytest_mltd.cli import output
+
+    _, _, described = (inspect.getdoc(output) or "").partition("::\n")
+    return f"```text\n{inspect.cleandoc(described)}\n```\n"
+
+
+MAKERS = {"faults": faults_table, "options": options_table, "json": json_schema}
+
+
+def made_again(text):
+    """Return a document's text with its made sections as the code has them now."""
+    return MADE.sub(lambda m: m[1] + MAKERS[m[2]]() + m[3], text)
+
+
+@pytest.mark.parametrize(("name", "sections"), [("faults.md", {"faults"}), ("reference.md", {"options", "json"})])
+def test_what_is_made_from_the_code_is_the_code(name, sections):
+    """Catalogue, options and schema say what the code says now."""
+    text = (REPO / "resources" / name).read_text()
+    assert {m[2] for m in MADE.finditer(text)} == sections
+    assert text == made_again(text), "make docs writes it again"
+    assert made_again(MADE.sub(r"\1\3", text)) == text
 
 
 def test_every_fault_is_in_the_table_of_what_a_person_sees():
@@ -412,7 +442,7 @@ class TestTheGuardsCanFail:
 def main():
     for file in DOCUMENTS:
         with tempfile.TemporaryDirectory() as folder:
-            wrong, text = run_document(with_faults(file.read_text()), file.relative_to(REPO), Path(folder))
+            wrong, text = run_document(made_again(file.read_text()), file.relative_to(REPO), Path(folder))
         print("\n".join(complaint for complaint in wrong if "now says:" not in complaint), end="")
         if text != file.read_text():
             print(f"written: {file.relative_to(REPO)}")
