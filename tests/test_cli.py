@@ -196,6 +196,33 @@ class TestRun:
         assert "error: unrecognized arguments: --steps 5" in err
         assert err.endswith("mltd: --steps stands after the script, so it is the script's; ours go before it\n")
 
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("pyproject.toml", '[tool.pytest.ini_options]\nmltd_allow = ["{entry}"]\n'),
+            ("pyproject.toml", '[tool.pytest]\nmltd_allow = ["{entry}"]\n'),
+            ("pytest.ini", "[pytest]\nmltd_allow =\n    {entry}\n"),
+            ("setup.cfg", "[tool:pytest]\nmltd_allow =\n    {entry}\n"),
+        ],
+    )
+    def test_what_the_project_allows_holds_in_the_shell_too(self, shell, name, text):
+        """One list of allowances for tests and shell; a wrong entry is said before anything runs."""
+        (shell.folder / "sub").mkdir()
+        (shell.folder / name).write_text(text.replace("{entry}", "gradients.stale_gradients = meant to accumulate"))
+        code, out, _ = shell("run", "--steps", "8", "train.py")
+        assert code == 0, out
+        assert "allowed: gradients.stale_gradients" in out
+        assert "meant to accumulate" in out
+        os.chdir("sub")
+        assert shell("check", "../.mltd/last")[0] == 0
+        (shell.folder / name).write_text(text.replace("{entry}", "gradients.stale_gradient = meant"))
+        code, _, err = shell("check", "../.mltd/last")
+        assert code == 2
+        assert err == (
+            "mltd check: mltd_allow: 'gradients.stale_gradient' names no check; "
+            "the nearest is 'gradients.stale_gradients'\n"
+        )
+
     def test_no_training_is_not_a_pass(self, shell):
         """A script that never trained was asked nothing: exit code 2, and a word why."""
         (shell.folder / "idle_x.py").write_text("print('hello')\n")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_mltd.cli import last as last_run
 from pytest_mltd.cli.output import FINDINGS, HEALTHY, MISUSE, Misuse, Output
+from pytest_mltd.cli.policy import project_policy
 from pytest_mltd.cli.tables import check_tables
 from pytest_mltd.cli.writing import free_name, run_test, test_file, write_new
 
@@ -34,19 +35,8 @@ class _Saved:
 
 def check_and_tell(paths: Sequence[str], columns: Mapping[str, str], write: str | None, output: Output) -> int:
     """Ask saved runs or tables, and return the exit code."""
-    runs = [saved for path in paths if (saved := _saved_run(path)) is not None]
-    if not runs:
-        return check_tables(paths, columns, write, output)
-    if len(runs) < len(paths):
-        other = next(path for path in paths if _saved_run(path) is None)
-        raise Misuse(f"{other!r} is no saved run, as {runs[0].shown!r} is; ask runs and tables by one command each")
-    if columns:
-        raise Misuse(f"--{next(iter(columns))} is for tables; {paths[0]} is a saved run")
-    if len(runs) == 1:
-        return _check_run(runs[0], write, output)
-    if write is not None:
-        raise Misuse("--write-test: one saved run at a time")
-    return _check_runs(runs, output)
+    with project_policy(Path.cwd()):
+        return _check(paths, columns, write, output)
 
 
 def diff_and_tell(first: str, second: str, output: Output) -> int:
@@ -60,10 +50,27 @@ def diff_and_tell(first: str, second: str, output: Output) -> int:
         if run is None:
             raise Misuse(_no_run(path))
         saved.append(run)
-    finding = check_divergence(_load(saved[0]), _load(saved[1]))
+    with project_policy(Path.cwd()):
+        finding = check_divergence(_load(saved[0]), _load(saved[1]))
     diagnosis = diagnose_findings(f"{first} and {second}", [finding])
     output.say(str(finding))
     return output.end(_verdict(diagnosis), diagnosis=diagnosis.as_dict())
+
+
+def _check(paths: Sequence[str], columns: Mapping[str, str], write: str | None, output: Output) -> int:
+    runs = [saved for path in paths if (saved := _saved_run(path)) is not None]
+    if not runs:
+        return check_tables(paths, columns, write, output)
+    if len(runs) < len(paths):
+        other = next(path for path in paths if _saved_run(path) is None)
+        raise Misuse(f"{other!r} is no saved run, as {runs[0].shown!r} is; ask runs and tables by one command each")
+    if columns:
+        raise Misuse(f"--{next(iter(columns))} is for tables; {paths[0]} is a saved run")
+    if len(runs) == 1:
+        return _check_run(runs[0], write, output)
+    if write is not None:
+        raise Misuse("--write-test: one saved run at a time")
+    return _check_runs(runs, output)
 
 
 def _check_run(saved: _Saved, write: str | None, output: Output) -> int:

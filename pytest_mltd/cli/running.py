@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pytest_mltd.cli import last as last_run
 from pytest_mltd.cli.output import FINDINGS, HEALTHY, MISUSE, Misuse, Output
+from pytest_mltd.cli.policy import project_policy
 from pytest_mltd.cli.writing import free_name
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ def run_and_tell(wish: Wish, output: Output) -> int:
     """Run the program and return the exit code."""
     _refuse_unrunnable(wish)
     project = Path.cwd()
+    with project_policy(project):
+        return _run_and_tell(wish, project, output)
+
+
+def _run_and_tell(wish: Wish, project: Path, output: Output) -> int:
     last = _begin(project, wish, output)
     output.aside(_announcement(wish, last, project))  # before torch is imported, which takes seconds
     with output.others_to_stderr():

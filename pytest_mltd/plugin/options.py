@@ -109,6 +109,24 @@ def parse(config: pytest.Config) -> Settings:
     return Settings(**values)
 
 
+def parse_stated(stated: Mapping[str, Any]) -> Settings:
+    """Return the settings that the ini keys of a project give, where there is no pytest to ask: in the shell.
+
+    Args:
+        stated: ini key -> its text, or its lines.
+
+    Raises:
+        pytest.UsageError: a value is wrong; the text begins with the key.
+    """
+    values = {}
+    for field in dataclasses.fields(Settings):
+        name = f"mltd_{field.name}"
+        if name in stated and _ini_type(field) == "linelist":
+            lines = stated[name].splitlines() if isinstance(stated[name], str) else stated[name]
+            values[field.name] = _parsed(field, [line for line in map(str.strip, lines) if line], name)
+    return Settings(**values)
+
+
 def wants_repro(config: pytest.Config) -> bool:
     """Tell, before options are parsed for good, whether tests will be run in children."""
     return bool(getattr(config.known_args_namespace, "mltd_repro", None) or _ini(config, "mltd_repro"))
