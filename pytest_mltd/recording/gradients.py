@@ -285,7 +285,7 @@ class Gradients:
         ``differentiable``: the gradients may have a graph of their own, which must not grow. ``small``: they belong to small
         float32 parameters on the CPU, for which numpy's dot is the cheaper engine.
         """
-        if differentiable or lanes.has_modes():
+        if differentiable:
             return self._slow(gradients)
         if small:
             try:

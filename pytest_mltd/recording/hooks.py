@@ -198,10 +198,42 @@ def _install(modules: bool) -> None:
                 stack.callback(handle.remove)
             _installed = stack.pop_all()
     if modules and not _with_modules:
-        _installed.callback(nn_module.register_module_forward_pre_hook(_module_begins).remove)
-        hook = nn_module.register_module_forward_hook(_module_ends, with_kwargs=True, always_call=True)
-        _installed.callback(hook.remove)
+        for context in _module_contexts():
+            _installed.enter_context(context)
         _with_modules = True
+
+
+@contextlib.contextmanager
+def _module_hooks() -> Iterator[None]:
+    before = nn_module.register_module_forward_pre_hook(_module_begins)
+    after = nn_module.register_module_forward_hook(_module_ends, with_kwargs=True, always_call=True)
+    try:
+        yield
+    finally:
+        before.remove()
+        after.remove()
+        nn_module._global_forward_hooks_with_kwargs.pop(after.id, None)  # remove() forgets this table (torch 2.13)
+
+
+def _module_contexts() -> Iterator[contextlib.AbstractContextManager[None]]:
+    yield _module_hooks()
+    if hasattr(nn_module, "_has_any_global_hook"):
+        yield _patched(nn_module, "_has_any_global_hook", _around_global_hooks)
+
+
+def _around_global_hooks(original: Callable[..., bool]) -> Callable[..., Any]:
+    """A compiled module warns of global hooks, and a warning may be an error: let it warn of those that are not ours."""
+
+    def _has_any_global_hook() -> bool:
+        theirs = [
+            hook
+            for table in (nn_module._global_forward_pre_hooks, nn_module._global_forward_hooks)
+            for hook in table.values()
+            if hook is not _module_begins and hook is not _module_ends
+        ]
+        return bool(theirs or nn_module._global_backward_pre_hooks or nn_module._global_backward_hooks)
+
+    return _has_any_global_hook
 
 
 def _uninstall() -> None:

@@ -209,11 +209,17 @@ def readable(value: object) -> bool:
 
 
 @contextlib.contextmanager
-def _quieted() -> Any:
+def without_modes() -> Any:
+    """Hold back the program's modes, so that they do not see our own operations."""
     from torch.utils._python_dispatch import _disable_current_modes
 
-    with _disable_current_modes(), torch._C.DisableTorchFunction(), torch.no_grad():
+    with _disable_current_modes(), torch._C.DisableTorchFunction():
         yield
+
+
+def in_transform() -> bool:
+    """Whether a transform of torch.func runs: nothing can be read inside of one."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def has_modes() -> bool:
@@ -222,9 +228,7 @@ def has_modes() -> bool:
 
 
 def quiet() -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which our own operations are not differentiated, nor seen by a mode that the program has on."""
-    if has_modes():
-        return _quieted()
+    """Return a context in which our own operations are not differentiated."""
     return torch.no_grad()
 
 

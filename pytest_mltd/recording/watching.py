@@ -42,7 +42,11 @@ def guarded(method: Callable[Concatenate[Watcher, P], None]) -> Callable[Concate
     def run(self: Watcher, *args: P.args, **kwargs: P.kwargs) -> None:
         start = _clock()
         try:
-            method(self, *args, **kwargs)
+            if lanes.has_modes():
+                with lanes.without_modes():
+                    method(self, *args, **kwargs)
+            else:
+                method(self, *args, **kwargs)
         except Exception as error:
             self.fail(error)
         finally:
@@ -183,11 +187,13 @@ class Watcher(hooks.Listener):
 
     @guarded
     def entered(self, module: torch.nn.Module, args: Any, frame: FrameType) -> None:
-        if self._may("forwards") and self.passes.is_root(module, frame):
+        if self._may("forwards") and not lanes.in_transform() and self.passes.is_root(module, frame):
             self._forward(module, args, frame)
 
     @guarded
     def left(self, module: torch.nn.Module, kwargs: Any, output: Any, above: list[Any], frame: FrameType) -> None:
+        if lanes.in_transform():
+            return
         if kwargs and not above and self._may("forwards") and self.passes.is_root(module, frame):
             self._batch_in_keywords(module, kwargs, frame)
         if self.sampling and self._may("outputs"):
@@ -353,8 +359,10 @@ class Watcher(hooks.Listener):
     def _step_begins(self, optimizer: Optimizer, closure: bool, frame: FrameType) -> None:
         plan = self.gradients.plan(optimizer)
         if plan is None:
-            self._look_at_optimizers(())
+            if self._may("optimizers"):
+                self._look_at_optimizers(())
             plan = self.gradients.plan(optimizer)
+            self._doing = "steps"
         if plan is None:
             plan = self._take_optimizer(optimizer, FrameNames(None, optimizer))
         if plan.count == 0:
@@ -569,7 +577,7 @@ class Watcher(hooks.Listener):
 
     @guarded
     def _validation_loss(self, result: Any, frame: FrameType) -> None:
-        if not lanes.readable(result) or not self._may("validation"):
+        if not lanes.readable(result) or lanes.in_transform() or not self._may("validation"):
             return
         with lanes.quiet():
             value = result.detach() if result.numel() == 1 else result.detach().mean()
