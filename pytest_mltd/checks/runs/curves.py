@@ -29,18 +29,21 @@ class Curve:
         return self.value[: bad[0]] if bad.size else self.value
 
     @property
-    def start(self) -> float:
-        """The level at which the loss began: its first value, or the median of the first ten where single values say little.
+    def noisy(self) -> bool:
+        """Whether it changes by half or more from step to step throughout, as with batches of one row."""
+        jumps = np.abs(np.diff(np.log(np.fmax(np.abs(self.finite[:1000]), 1e-30))))
+        return bool(jumps.size >= 10 and float(np.median(jumps)) > 0.5)
 
-        They say little when the loss changes by half or more from step to step throughout, as with batches of one row.
+    @property
+    def start(self) -> float:
+        """The level at which the loss began: its first value, or the median of the first ten where it is noisy and that is higher.
+
         Elsewhere the first value counts alone: a loss may fall fourfold, or explode, in the very first step.
         """
         v = self.finite
         if not v.size:
             return math.nan
-        jumps = np.abs(np.diff(np.log(np.fmax(np.abs(v[:1000]), 1e-30))))
-        noisy = jumps.size >= 10 and float(np.median(jumps)) > 0.5
-        return float(max(v[0], np.median(v[:10])) if noisy else v[0])
+        return float(max(v[0], np.median(v[:10])) if self.noisy else v[0])
 
     @property
     def late(self) -> float:
@@ -83,13 +86,23 @@ def block_medians(values: Floats, blocks: int = 100, shortest: int = 5) -> Float
 
 def trailing_median(values: Floats, width: int = 25) -> Floats:
     """Return at each place the median of the ``width`` values before it (fewer at the start, NaN where there is none)."""
-    before = np.concatenate([np.full(width, np.nan), values[:-1]]) if values.size else values
-    windows = np.lib.stride_tricks.sliding_window_view(before, width)[: values.size] if values.size else before
-    medians = np.full(values.size, np.nan)
-    medians[width:] = np.median(windows[width:], axis=1) if values.size > width else []
-    for i in range(1, min(width, values.size)):
-        medians[i] = np.median(values[:i])
-    return medians
+    return _trailing(values, width, 0.5)
+
+
+def trailing_high(values: Floats, width: int = 25) -> Floats:
+    """Return at each place the second highest of the ``width`` values before it: a high that one odd value does not make."""
+    return _trailing(values, width, 1 - 1 / (width - 1))
+
+
+def _trailing(values: Floats, width: int, quantile: float) -> Floats:
+    found = np.full(values.size, np.nan)
+    if values.size > width:
+        windows = np.lib.stride_tricks.sliding_window_view(values[:-1], width)
+        rank = round(quantile * (width - 1))
+        found[width:] = np.partition(windows, rank, axis=1)[:, rank]
+    for i in range(1, min(width + 1, values.size)):
+        found[i] = np.quantile(values[:i], quantile, method="nearest") if i < width else found[i]
+    return found
 
 
 def moving_target(trace: Trace) -> str:

@@ -16,7 +16,7 @@ from pytest_mltd.checks.runs.curves import (
     moving_target,
     no_training,
     too_short,
-    trailing_median,
+    trailing_high,
 )
 from pytest_mltd.checks.runs.places import counted, listed
 from pytest_mltd.core.asking import asserting, check, sift
@@ -79,10 +79,10 @@ def check_loss_spike(
 ) -> Finding:
     """Ask whether a training loss jumped far above everything it had been, and stayed up for some steps.
 
-    A spike rises above ``max_rise`` times both the first level and the median of the 25 steps before, and leaves the five steps
-    after its peak at twice that median, and half the first level, or more: the weights were damaged. One hard batch that
-    the net shrugs off is no spike, nor is a new task or schedule that begins no higher than the net began, nor a loss that
-    is lifted in one step, with no large step of the optimizer before, and stays: a term joined it, or other data.
+    A spike rises above ``max_rise`` times both the first level and the second highest of the 25 steps before, and leaves the
+    five steps after its peak at twice their median, and half the first level, or more: the weights were damaged. One hard
+    batch that the net shrugs off is no spike, nor is a new task or schedule that begins no higher than the net began, nor a
+    loss that is lifted in one step, with no large step of the optimizer before, and stays: a term joined it, or other data.
 
     Args:
         run: a recording, a run or a trace.
@@ -264,8 +264,8 @@ def _spikes(trace: Trace, curve: Curve, max_rise: float) -> tuple[list[_Spike], 
     v = curve.finite
     if v.size < 12:
         return [], 1.0
-    level = np.fmax(trailing_median(v), curve.start)
-    level[:5] = math.inf
+    level = np.fmax(trailing_high(v), curve.start)
+    level[: 25 if curve.noisy else 5] = math.inf  # a few values of a noisy loss are no level
     ratio = v / level
     found: list[_Spike] = []
     highest = 1.0
