@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,9 @@ def test_every_example_is_tried():
     assert demo.names_of_examples() == sorted(EXPECTED)
 
 
+@pytest.mark.skipif(
+    not shutil.which("git"), reason="an incident is lived through in a git repository; make demo needs none"
+)
 @each
 def test_red_with_the_bug_and_green_with_the_fix(name, tmp_path):
     """The first line names the fault and its place, twice the same; the patch, applied to a copy, makes the same test pass.
