@@ -274,6 +274,10 @@ class TestRun:
                 ["run", "--slice", "8", "train.py", "--epochs", "0"],
                 "mltd run: --slice: 8 samples were asked for, and no DataLoader was",
             ),
+            (
+                ["run", "--slice", "8", "train.py"],
+                "mltd run: --slice: 8 samples leave no batch in a DataLoader with batch_size=32 and drop_last=True; 32 are",
+            ),
             (["chek", "x"], "mltd: no command 'chek'; the nearest is 'check'"),
             (["train.py"], "mltd: to run a script: mltd run train.py"),
             (["check", "none.mltd"], "mltd check: nothing at 'none.mltd'"),
@@ -285,6 +289,9 @@ class TestRun:
     )
     def test_misuse_is_one_sentence_and_exit_2(self, shell, words, message):
         """What is wrong, and what would be right."""
+        if "leave no batch" in message:
+            script = shell.folder / "train.py"
+            script.write_text(script.read_text().replace("batch_size=32", "batch_size=32, drop_last=True"))
         code, out, err = shell(*words)
         assert code == 2
         assert out == ""

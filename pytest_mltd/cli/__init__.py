@@ -98,7 +98,11 @@ def _run(words: Sequence[str], output: Output) -> int:
     parser.add_argument("--slice", type=int, metavar="N", help="cut every DataLoader to N samples")
     parser.add_argument("--seed", default="0", metavar="N", help="set before the run (0); 'none': leave it alone")
     parser.add_argument("--level", default="default", help="what is recorded: losses, default or everything")
-    parser.add_argument("--json", action="store_true", help="JSON on stdout; the script's own output goes to stderr")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="JSON on stdout (keys: pydoc pytest_mltd.cli.output); the script's own output goes to stderr",
+    )
     parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module, as python -m does")
     ours, program = _split(words)
     options = parser.parse_args(ours)
@@ -133,7 +137,7 @@ def _check(words: Sequence[str], output: Output) -> int:
     parser.add_argument("--time", metavar="COLUMN", help="tables: test must come after train")
     parser.add_argument("--key", metavar="COLUMN", help="tables: the column that names one row")
     parser.add_argument("--write-test", metavar="FILE", help="write a pytest file that fails now, for that reason")
-    parser.add_argument("--json", action="store_true", help="JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="JSON on stdout (keys: pydoc pytest_mltd.cli.output)")
     options = parser.parse_args(list(words))
     from pytest_mltd.cli.checking import check_and_tell
 
@@ -150,7 +154,7 @@ def _diff(words: Sequence[str], output: Output) -> int:
         "Exit code: 0 the runs are the same, 1 they differ, 2 misuse.",
     )
     parser.add_argument("runs", nargs=2, metavar="RUN", help="a saved run: a file, or a folder such as .mltd/last")
-    parser.add_argument("--json", action="store_true", help="JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="JSON on stdout (keys: pydoc pytest_mltd.cli.output)")
     options = parser.parse_args(list(words))
     from pytest_mltd.cli.checking import diff_and_tell
 

@@ -149,8 +149,10 @@ def _run(wish: Wish, last: last_run.Last, output: Output) -> _Ended:
             )
     except BaseException as error:
         ended.run, ended.error = getattr(error, "mltd_run", None), error
-        if ended.run is None and isinstance(error, (ValueError, TypeError, OSError, ImportError)):
-            raise Misuse(_in_our_terms(str(error))) from error  # refused before the program began
+        ours = isinstance(error, ValueError) and str(error).startswith("slice: ")  # raised where a loader is used
+        if ours or (ended.run is None and isinstance(error, (ValueError, TypeError, OSError, ImportError))):
+            last.end(None, exit=MISUSE)
+            raise Misuse(_in_our_terms(str(error))) from error
         if ended.run is None and isinstance(error, Exception):
             raise  # a defect of ours
         ended.code = _show(error, wish.arguments, output)

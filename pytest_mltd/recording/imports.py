@@ -49,7 +49,8 @@ class _WhenImported(importlib.abc.MetaPathFinder):
         if fullname != self._name:
             return None
         for finder in tuple(sys.meta_path):
-            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            find = getattr(finder, "find_spec", None)  # old finders may lack it
+            spec: ModuleSpec | None = None if finder is self or find is None else find(fullname, path, target)
             if spec is not None:
                 self._follow(spec)
                 return spec

@@ -100,8 +100,16 @@ def run(
         BaseException: what the program raises passes through; ``error.mltd_run`` is the run up to there.
 
     Example:
-        >>> run(train, epochs=1, steps=50).steps  # doctest: +SKIP
-        50
+        >>> import torch
+        >>> def train(epochs):
+        ...     model = torch.nn.Linear(2, 1)
+        ...     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        ...     for _ in range(epochs):
+        ...         optimizer.zero_grad()
+        ...         model(torch.ones(4, 2)).mean().backward()
+        ...         optimizer.step()
+        >>> run(train, epochs=3)
+        <Run of 3 steps, ended: completed>
     """
     __tracebackhide__ = True
     asked = _settled(steps, slice, seed)

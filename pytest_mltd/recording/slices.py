@@ -110,6 +110,7 @@ class Slicing:
         self._choice = choice
         self._before: WeakKeyDictionary[DataLoader[Any], dict[str, Any] | None] = WeakKeyDictionary()
         self._counted: WeakKeyDictionary[DataLoader[Any], bool] = WeakKeyDictionary()
+        self._refusal = ""
         self.used = 0
         self.cut = 0
 
@@ -123,11 +124,13 @@ class Slicing:
         return f"{loaders} cut to {self.n} samples" + (" each" if self.cut > 1 else "")
 
     def refuse_if_idle(self) -> None:
-        """Raise if a slice was asked for and no DataLoader was there to cut.
+        """Raise if a slice was asked for and no DataLoader was cut: none was there, or a program went on over a refusal.
 
         Raises:
-            ValueError: no DataLoader was iterated.
+            ValueError: no DataLoader was iterated, or one had no batch left.
         """
+        if self._refusal:
+            raise ValueError(self._refusal)
         if not self.used:
             raise ValueError(
                 f"slice: {self.n} samples were asked for, and no DataLoader was iterated, so nothing was cut. "
@@ -152,8 +155,13 @@ class Slicing:
         """Raise if the cut left the loader no batch."""
         from pytest_mltd.recording.loaders import refuse_if_empty
 
-        if self._before[loader] is not None:
+        if self._before[loader] is None:
+            return
+        try:
             refuse_if_empty(loader, self.n, "slice")
+        except ValueError as error:
+            self._refusal = str(error)
+            raise
 
     def count(self, loader: DataLoader[Any]) -> None:
         if loader not in self._counted:

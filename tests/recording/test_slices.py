@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import pickle
 import random
@@ -447,6 +448,14 @@ class TestSlicing:
                     "slice: 20 samples leave no batch in a DataLoader with batch_size=32 and drop_last=True; "
                     "32 are the fewest"
                 )
+
+    def test_a_refusal_that_the_program_swallowed_is_made_again(self):
+        """``except Exception`` around the loop does not turn the refusal into a run on nothing."""
+        with slicing(20) as cut:
+            with contextlib.suppress(ValueError):
+                list(td.DataLoader(Numbers(), batch_size=32, drop_last=True))
+            with pytest.raises(ValueError, match="^slice: 20 samples leave no batch"):
+                cut.refuse_if_idle()
 
     def test_nothing_to_cut_is_told(self):
         """Cut nothing, or found nothing to cut: two different sentences."""
