@@ -52,7 +52,9 @@ class _Tree:
     def __init__(self, module: nn.Module | None, name: str, kind: str) -> None:
         self.ref = weakref.ref(module) if module is not None else None
         self.name = name
+        self.base = name  # without the number that makes it unique
         self.kind = kind
+        self.guessed = False  # named by its class: it was found, not called
         self.absorbed = False
         self.owns = False  # it brought parameters of its own
 
@@ -115,17 +117,21 @@ class Names:
         if not any(True for _ in module.parameters()):
             return False
         self._hold(module)
-        known = self._tree_of(module)
-        if known is not None:
-            return True
         kind = type(module).__name__
         name = sites.plain(expression) or kind
-        reused = next((t for t in self._trees if t.dead and (t.name, t.kind) == (name, kind)), None)
+        known = self._tree_of(module)
+        if known is not None:
+            if known.guessed and name != kind:
+                known.name, known.base, known.guessed = self._unique_tree(name), name, False
+                self._rename(again=True)
+            return True
+        reused = next((t for t in self._trees if t.dead and (t.base, t.kind) == (name, kind)), None)
         if reused is not None:
             reused.ref = weakref.ref(module)
             tree = reused
         else:
             tree = _Tree(module, self._unique_tree(name), kind)
+            tree.base, tree.guessed = name, not sites.plain(expression)
             self._trees.append(tree)
         self._take_tree(module, tree, registered=True)
         self._absorb()
@@ -349,10 +355,10 @@ class Names:
             unique = f"{path}#{number}"
         return unique
 
-    def _rename(self) -> None:
+    def _rename(self, again: bool = False) -> None:
         """Put the roots' names in front once there are several."""
         several = sum(t.owns and not t.absorbed and t.ref is not None for t in self._trees) > 1
-        if several != self._prefixed:
+        if several != self._prefixed or again:
             self._prefixed = several
             for index in range(len(self.parameters)):
                 self._refresh_parameter(index)
