@@ -21,6 +21,7 @@ from typing import Any
 
 from pytest_mltd.core.trials import Condition
 from pytest_mltd.probes import children
+from pytest_mltd.probes.hashes import closed_over
 from pytest_mltd.probes.witness import is_users
 
 DEEP = 4  # a function that closes over a function, and so on
@@ -87,43 +88,14 @@ def run_fresh(
     return payload
 
 
-def depends_on_hashes(function: Callable[..., Any]) -> bool:
-    """Whether the user's code behind a function makes a set whose order may come out, or calls ``hash``.
-
-    Read from the source of its modules and of those of the user's that they import; code that cannot be read is taken not to.
-    """
-    return any(_asks_for_hashes(module) for module in modules_behind(function))
-
-
-def _asks_for_hashes(module: ModuleType) -> bool:
-    try:
-        tree = ast.parse(inspect.getsource(module))
-    except (OSError, TypeError, SyntaxError):
-        return False
-    harmless: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ORDERLY:
-            harmless |= {id(argument) for argument in node.args}
-        elif isinstance(node, ast.Compare):  # "x in {…}"
-            harmless |= {id(part) for part in node.comparators}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if node.func.id == "hash" or (
-                node.func.id in ("set", "frozenset") and node.args and id(node) not in harmless
-            ):
-                return True
-        elif isinstance(node, (ast.Set, ast.SetComp)) and id(node) not in harmless:
-            return True
-    return False
-
-
 def modules_behind(function: Callable[..., Any]) -> Iterator[ModuleType]:
+    """Yield the user's modules that a function comes from or refers to, and those that they import."""
     code = inspect.unwrap(function)
     waiting = [sys.modules.get(getattr(code, "__module__", "") or "")]
     if isinstance(code, FunctionType):
-        waiting += [v for v in _closed_over(code).values() if isinstance(v, ModuleType)]
+        waiting += [v for v in closed_over(code).values() if isinstance(v, ModuleType)]
         waiting += [
-            sys.modules.get(getattr(v, "__module__", "") or "") for v in _closed_over(code).values() if callable(v)
+            sys.modules.get(getattr(v, "__module__", "") or "") for v in closed_over(code).values() if callable(v)
         ]
     seen: set[str] = set()
     while waiting:
@@ -135,25 +107,6 @@ def modules_behind(function: Callable[..., Any]) -> Iterator[ModuleType]:
         yield module
         waiting += [v for v in vars(module).values() if isinstance(v, ModuleType)]
         waiting += [sys.modules.get(getattr(v, "__module__", "") or "") for v in vars(module).values() if callable(v)]
-
-
-def _closed_over(function: FunctionType) -> dict[str, Any]:
-    """Return what a function's own code refers to by name: free variables and globals that exist."""
-    found: dict[str, Any] = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            found[name] = cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
-    for name in _names_in(function.__code__):
-        if name not in found and name in function.__globals__:
-            found[name] = function.__globals__[name]
-    return found
-
-
-def _names_in(code: CodeType) -> set[str]:
-    inner = [_names_in(c) for c in code.co_consts if isinstance(c, CodeType)]
-    return set(code.co_names).union(*inner)
 
 
 def _packed(function: Any, depth: int) -> dict[str, Any]:
@@ -173,7 +126,7 @@ def _packed(function: Any, depth: int) -> dict[str, Any]:
     source = function.__code__.co_filename
     if not os.path.exists(source):
         raise _Not(f"the source of '{function.__name__}' is not in a file")
-    names = {name: _value(name, value, depth) for name, value in _closed_over(function).items()}
+    names = {name: _value(name, value, depth) for name, value in closed_over(function).items()}
     line, column = _position(function.__code__)
     return {"kind": "source", "file": source, "line": line, "column": column, "name": function.__name__, "names": names}
 

@@ -10,6 +10,7 @@ from pytest_mltd.core.findings import Finding
 from pytest_mltd.core.traces import SeedCall, Trace
 
 CLOCKS = ("time.time", "time.time_ns", "time.perf_counter", "time.perf_counter_ns")
+ENTROPY = ("random.Random() without a seed", "the system's entropy", "uuid.uuid4", "uuid.uuid1", "torch.seed")
 # What a run may have asked for that is another thing each time, the likeliest reason for a difference first.
 SUSPICION = (
     "random.Random() without a seed",
@@ -41,6 +42,11 @@ def explained(finding: Finding, first: Trace, second: Trace, beside: Beside) -> 
         or _something_drawn(finding, beside)
         or finding
     )
+
+
+def comparable(trace: Trace) -> Trace:
+    """Return the trace without the setting that two runs are given differently on purpose."""
+    return replace(trace, settings={k: v for k, v in trace.settings.items() if k != "PYTHONHASHSEED"})
 
 
 def follows_hash_seed(finding: Finding) -> Finding:
@@ -133,6 +139,15 @@ def _something_drawn(finding: Finding, beside: Beside) -> Finding | None:
     if not suspects:
         return None
     what, line = suspects[0]
+    if what in ENTROPY:
+        return _because(
+            finding,
+            "entropy",
+            f"it draws on {what} at {line}",
+            f"{finding.shows} {what[0].upper()}{what[1:]} gives another value each time, and no seed reaches it.".strip(),
+            "draw it from a generator that is made with the run's seed",
+            culprit=line,
+        )
     # Honest programs print times. That is worth a look where random numbers or inputs differ, and only a mention elsewhere.
     idle = finding.details.get("cause") == "result" and what in (*CLOCKS, "os.getpid")
     look = f"look at {line} first: {what} differs from run to run, and no seed reaches it"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import select
@@ -17,7 +18,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,9 @@ FIRST_SIGN = (
     5.0  # seconds of wall time; a small sum in torch takes a millisecond, on a loaded machine a second: a guess
 )
 STILL = 60.0  # seconds without any CPU time used; a guess
+
+# torch._dynamo comes with the first step of an optimizer, and takes as long as torch itself.
+SLOW_TO_IMPORT = "numpy numpy.random torch torch._dynamo scipy.stats pandas polars sklearn.base sklearn.utils".split()
 
 Payload = Mapping[str, Any]
 
@@ -92,6 +96,20 @@ def wait_for(process: subprocess.Popen[bytes], still: float) -> str:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def loaded() -> list[str]:
+    """Return, in a child, which slow packages are imported by now."""
+    return [name for name in SLOW_TO_IMPORT if name in sys.modules]
+
+
+def preload(names: Iterable[str]) -> None:
+    """Import here what a child had to import, so that the next child finds it there."""
+    for name in names:
+        if name not in sys.modules:
+            with warnings.catch_warnings(), contextlib.suppress(Exception):
+                warnings.simplefilter("ignore")
+                importlib.import_module(name)
 
 
 def is_debugging() -> None:

@@ -77,13 +77,17 @@ def go_offline(folder: str) -> None:
     os.environ.update(WANDB_MODE="offline", WANDB_DIR=folder, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
 
 
-def user_line(frame: FrameType | None, *, within: int = 40) -> str:
-    """Return ``file:line`` of the nearest frame of the user's own code, at most so many frames up; "" when there is none."""
-    while frame is not None and within:
-        if is_users(frame.f_code.co_filename):
-            return shown((frame.f_code.co_filename, frame.f_lineno))
-        frame, within = frame.f_back, within - 1
-    return ""
+def user_line(frame: FrameType | None, *, through: tuple[str, ...] = ()) -> str:
+    """Return ``file:line`` of the calling frame if it is the user's own code, else "".
+
+    Frames of the named files (``random.py``) are passed over: they draw for whoever called them. Others draw for themselves:
+    a worker pool names its semaphores with the system's entropy.
+    """
+    while frame is not None and os.path.basename(frame.f_code.co_filename) in through:
+        frame = frame.f_back
+    if frame is None or not is_users(frame.f_code.co_filename):
+        return ""
+    return shown((frame.f_code.co_filename, frame.f_lineno))
 
 
 class _Rules:
@@ -170,32 +174,32 @@ class _Tap:
     An object and not a function: as a class attribute it must not turn into a method, just as the original does not.
     """
 
-    def __init__(self, name: str, real: Callable[..., Any], seen: Witness, near: int) -> None:
-        self.name, self.real, self.seen, self.near = name, real, seen, near
+    def __init__(self, name: str, real: Callable[..., Any], seen: Witness) -> None:
+        self.name, self.real, self.seen = name, real, seen
         self.__name__, self.__doc__ = getattr(real, "__name__", name), real.__doc__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if len(self.seen.drawn) < KEPT:
-            self.seen.note(self.name, user_line(sys._getframe(1), within=self.near))
+            self.seen.note(self.name, user_line(sys._getframe(1), through=DRAWING))
         return self.real(*args, **kwargs)
 
     def __repr__(self) -> str:
         return repr(self.real)
 
 
-# (module, attribute, how the user's code reads it, how many frames up that code may be). Libraries ask clocks and process
-# numbers all the time for their own ends, so there only the direct caller counts.
+DRAWING = ("random.py", "secrets.py", "uuid.py")
+# (module, attribute, how the user's code reads it)
 _DIFFERS = (
-    ("os", "urandom", "the system's entropy", 20),
-    ("random", "_urandom", "the system's entropy", 20),
-    ("uuid", "uuid4", "uuid.uuid4", 1),
-    ("uuid", "uuid1", "uuid.uuid1", 1),
-    ("time", "time", "time.time", 1),
-    ("time", "time_ns", "time.time_ns", 1),
-    ("time", "perf_counter", "time.perf_counter", 1),
-    ("time", "perf_counter_ns", "time.perf_counter_ns", 1),
-    ("os", "getpid", "os.getpid", 1),
-    ("torch", "seed", "torch.seed", 1),
+    ("os", "urandom", "the system's entropy"),
+    ("random", "_urandom", "the system's entropy"),
+    ("uuid", "uuid4", "uuid.uuid4"),
+    ("uuid", "uuid1", "uuid.uuid1"),
+    ("time", "time", "time.time"),
+    ("time", "time_ns", "time.time_ns"),
+    ("time", "perf_counter", "time.perf_counter"),
+    ("time", "perf_counter_ns", "time.perf_counter_ns"),
+    ("os", "getpid", "os.getpid"),
+    ("torch", "seed", "torch.seed"),
 )
 
 
@@ -205,10 +209,10 @@ def _tap_entropy(seen: Witness) -> None:
     import uuid
 
     modules = {"os": os, "random": random, "time": time, "uuid": uuid, "torch": sys.modules.get("torch")}
-    for name, attribute, said, near in _DIFFERS:
+    for name, attribute, said in _DIFFERS:
         real = getattr(modules[name], attribute, None)
         if real is not None:
-            setattr(modules[name], attribute, _Tap(said, real, seen, near))
+            setattr(modules[name], attribute, _Tap(said, real, seen))
     _tap_generators(random, seen)
 
 
@@ -218,7 +222,7 @@ def _tap_generators(random: Any, seen: Witness) -> None:
 
     def made(self: Any, x: Any = None) -> None:
         if x is None and type(self) is not random.SystemRandom:
-            seen.note(UNSEEDED, user_line(sys._getframe(1), within=2))
+            seen.note(UNSEEDED, user_line(sys._getframe(1)))
         real(self, x)
 
     random.Random.__init__ = made
