@@ -29,10 +29,10 @@ def chance_count(shared: Shared, train_rows: int, test_rows: int, columns: Seque
     whether they are long text or numbers of many digits.
     """
     train, test = shared.draw(_FIRST)
-    if _cells(train, columns) <= train_rows:
-        return float(shared.count)  # so coarse a grid that every cell expects a row
     if len(columns) < 3:
         return 0.0 if any(_is_rich(test.column(c)) for c in columns) else float(shared.count)
+    if _cells(train, columns) <= train_rows:
+        return float(shared.count)  # so coarse a grid that every cell expects a row
     near = 3.0  # none seen among few pairs may be three (the rule of three, Hanley and Lippman-Hand 1983)
     expected = _expected(train, test, columns, float(train_rows) * test_rows, near)
     if expected > 0.01 * shared.count:

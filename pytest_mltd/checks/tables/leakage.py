@@ -77,30 +77,36 @@ def check_label_leak(
     if not features:
         return not_asked(f"{first.name} has no column but the label")
     kept, allowed = sift(allow, features)
-    columns = _rows_with_label(first, second, label)
+    columns, in_train = _rows_with_label(first, second, label)
+    rows = len(columns[label])
+    if not rows:
+        return not_asked(f"the label {label!r} is missing in every row" if first.rows else "there are no rows")
     target = read_target(columns[label])
+    if rows < min_rows:
+        return not_asked(f"{rows} of at least {min_rows} rows with a label (min_rows={min_rows})")
     if isinstance(target, str):
         return not_asked(target)
-    if target.rows < min_rows:
-        return not_asked(f"{target.rows} of at least {min_rows} rows with a label (min_rows={min_rows})")
-    readings = [_read(columns[c], target, limits, len(kept)) for c in kept]
+    readings = [_read(columns[c], target, limits, len(kept), in_train) for c in kept]
     return _finding(target, readings, limits, allowed, first)
 
 
 assert_no_label_leak = asserting(check_label_leak)
 
 
-def _rows_with_label(train: Frame, test: Frame | None, label: str) -> dict[str, Column]:
-    """Return the columns of the rows in which the label is known, of both tables where both can be read together."""
+def _rows_with_label(train: Frame, test: Frame | None, label: str) -> tuple[dict[str, Column], int]:
+    """Return the columns of the rows in which the label is known, of both tables where both can be read together.
+
+    The rows of train come first; how many they are is returned too.
+    """
     first = sample(train, train.columns, SAMPLED)
     found = {c: first.column(c) for c in first.columns}
+    in_train = int((~found[label].missing).sum())
     if test is not None and label in test.columns and test.rows:
         shared = [c for c in train.columns if c in test.columns]
         second = sample(test, shared, SAMPLED)
         found |= _joined(first, second, shared, label)
     known = ~found[label].missing
-    full = len(known)
-    return {c: v.at(known[: len(v)]) if len(v) < full else v.at(known) for c, v in found.items()}
+    return {c: v.at(known[: len(v)]) for c, v in found.items()}, in_train
 
 
 def _joined(train: ArrayFrame, test: ArrayFrame, shared: list[str], label: str) -> dict[str, Column]:
@@ -115,11 +121,15 @@ def _joined(train: ArrayFrame, test: ArrayFrame, shared: list[str], label: str) 
     return joined
 
 
-def _read(column: Column, target: Target, limits: Limits, columns: int) -> Reading:
-    rows = len(column)
-    if rows < target.rows:  # a column that test lacks, or holds as another kind
-        target = _first_rows(target, rows)
-    return read_column(column, target, limits, columns, numbers_rows(column))
+def _read(column: Column, target: Target, limits: Limits, columns: int, in_train: int) -> Reading:
+    if len(column) < target.rows:  # a column that test lacks, or holds as another kind
+        return read_column(column, _first_rows(target, len(column)), limits, columns, numbers_rows(column))
+    reading = read_column(column, target, limits, columns, numbers_rows(column))
+    if reading.signs or not limits.min_rows <= in_train < target.rows:
+        return reading
+    alone, labels = column.at(np.arange(in_train)), _first_rows(target, in_train)  # test may lack what train gives away
+    in_train_only = read_column(alone, labels, limits, columns, numbers_rows(alone))
+    return in_train_only if in_train_only.signs else reading
 
 
 def _first_rows(target: Target, rows: int) -> Target:

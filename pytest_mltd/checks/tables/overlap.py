@@ -163,15 +163,15 @@ def check_time_overlap(
     first, second = open_table(train, "train"), open_table(test, "test")
     (column,) = need_columns("time", (time,) if isinstance(time, str) else time, first, second)[:1]
     earlier, later = (_times(column, f.column(column), f.name) for f in (first, second))
+    known, asked = (c.values[~c.missing] for c in (earlier, later))
+    if not len(known) or not len(asked):
+        empty = first.name if not len(known) else second.name
+        return not_asked(f"{column!r} has no time in {empty}")
     if (earlier.kind == "time") != (later.kind == "time"):
         raise ValueError(
             f"time: {column!r} holds instants in one table and numbers in the other ({first.name}: {earlier.kind}, "
             f"{second.name}: {later.kind})"
         )
-    known, asked = (c.values[~c.missing] for c in (earlier, later))
-    if not len(known) or not len(asked):
-        empty = first.name if not len(known) else second.name
-        return not_asked(f"{column!r} has no time in {empty}")
     return _time_finding(column, first, second, known, asked, max_share)
 
 

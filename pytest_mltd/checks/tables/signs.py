@@ -398,6 +398,8 @@ def _of_amount(column: Column, amounts: Floats, limits: Limits, numbered: bool) 
     strength = _share_explained(held, target) if len(target) > 2 else 0.0
     signs = _signs_of_order(column, amounts, limits, numbered)
     ordered = column.kind == "time" or numbered
+    if numbered and len(target) >= 50 and len(np.unique(target)) >= 30 and is_monotone(held.numbers(), target):
+        signs.append(_IN_ORDER)
     if held.kind not in ("text", "nested") and not ordered and len(target) >= limits.min_rows and not signs:
         signs += _signs_of_curve(held.numbers(), target, strength, limits)
     return Reading(column.name, strength, 1.0 / math.sqrt(max(len(target), 1)), len(target), tuple(signs))
@@ -489,15 +491,7 @@ def _signs_of_curve(values: Floats, target: Floats, strength: float, limits: Lim
             )
         ]
     if len(target) >= 50 and distinct >= 30 and len(np.unique(values)) >= 30 and is_monotone(values, target):
-        return [
-            Sign(
-                "puts all rows in the order of the label",
-                "max_r2",
-                1.0,
-                f"In {len(target):,} rows no two stand in another order: a function of the label (a logarithm, a rank).",
-                3.9,
-            )
-        ]
+        return [_IN_ORDER]
     if len(target) >= 50 and distinct >= 30:
         share = _rule_without_error(values, target)
         if share > 0.9:
@@ -522,6 +516,15 @@ def _signs_of_curve(values: Floats, target: Floats, strength: float, limits: Lim
             )
         ]
     return []
+
+
+_IN_ORDER = Sign(
+    "puts all rows in the order of the label",
+    "max_r2",
+    1.0,
+    "No two rows stand in another order: a function of the label (a logarithm, a rank, the number of a row when sorted).",
+    3.9,
+)
 
 
 def _rule_without_error(values: Floats, target: Floats) -> float:

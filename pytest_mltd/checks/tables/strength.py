@@ -111,6 +111,8 @@ def resolution(values: Floats) -> float:
     scale = float(np.max(np.abs(values), initial=0.0)) or 1.0
     for decimals in range(-6, 10):
         step = 10.0**-decimals
+        if step > scale:
+            continue
         if step < scale * 1e-9:
             break
         if np.all(
