@@ -223,6 +223,14 @@ class TestRun:
             "the nearest is 'gradients.stale_gradients'\n"
         )
 
+    def test_without_torch_the_install_line_is_said(self, shell, monkeypatch):
+        """One sentence, before anything is touched."""
+        monkeypatch.setitem(sys.modules, "torch", None)
+        code, _, err = shell("run", "train.py")
+        assert code == 2
+        assert err.startswith("mltd run: recording a run needs torch, which is not installed: pip install 'pytest-mltd[torch]'")
+        assert not Path(".mltd").exists()
+
     def test_no_training_is_not_a_pass(self, shell):
         """A script that never trained was asked nothing: exit code 2, and a word why."""
         (shell.folder / "idle_x.py").write_text("print('hello')\n")

@@ -88,7 +88,7 @@ def _refuse_unrunnable(wish: Wish) -> None:
         if value is not None and value < 1:
             raise Misuse(f"--{name}: at least 1 is needed, not {value}")
     try:
-        need("torch", "mltd run")
+        need("torch", "recording a run")
         level_named(wish.level)
         if wish.seed is not None:
             checked_seed(wish.seed)
