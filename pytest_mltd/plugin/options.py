@@ -168,7 +168,7 @@ def _ini_type(field: dataclasses.Field[Any]) -> Any:
 def _ini(config: pytest.Config, name: str) -> Any:
     try:
         return config.getini(name)
-    except (TypeError, ValueError) as error:  # pytest says neither key nor remedy
+    except (TypeError, ValueError, pytest.UsageError) as error:  # pytest says neither key nor remedy
         raise pytest.UsageError(f"{name}: {error}") from None
 
 

@@ -113,7 +113,7 @@ class _TrialOf:
         else:
             threads = self.twice.threads.wanted if self.twice.threads is not None else None
             ran = runners.in_fork(self.item, condition, job, threads, still)
-            runners.preload(list(ran.extra.get("loaded", ())))
+            children.preload(ran.extra.get("loaded", ()))
         self.ran.append(ran)
         if ran.hung:
             from pytest_mltd.core.trials import Outcome
@@ -125,9 +125,9 @@ class _TrialOf:
         from pytest_mltd.checks.runs.divergence import check_divergence
         from pytest_mltd.core import asking
         from pytest_mltd.core.traces import Trace
-        from pytest_mltd.probes.causes import Beside, explained
+        from pytest_mltd.probes.causes import Beside, comparable, explained
 
-        one, two = Trace.load(first), Trace.load(second)
+        one, two = comparable(Trace.load(first)), comparable(Trace.load(second))
         policy = self.item.config.stash.get(POLICY, None) or asking.Policy()
         with asking.policy(policy):
             finding = check_divergence(one, two)

@@ -6,8 +6,6 @@ to a JUnit file before the parent knows what came of all of them.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import json
 import os
 import shlex
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from pytest_mltd.core.trials import Condition, Outcome
 
 TRIAL_FILE = "MLTD_TRIAL"  # names the folder of a trial to the interpreter that runs it
-# Imported by the parent as soon as one child needed it, so that the next children need not: importing torch takes seconds.
-WORTH_PRELOADING = "numpy numpy.random torch torch._dynamo scipy.stats pandas polars sklearn.base sklearn.utils".split()
 # Whether this session was started so that the working folder can be imported from (``python -m pytest``), or not (``pytest``).
 _SEES_FOLDER = "" in sys.path or os.getcwd() in sys.path
 # What would make the inner pytest do more, or something else, than run one test.
@@ -97,7 +93,7 @@ def run_here(item: pytest.Item, condition: Condition, job: Mapping[str, Any]) ->
         "outcome": trial.outcome(_saved(trial, folder), seen.wrote).as_dict(),
         "reports": [item.config.hook.pytest_report_to_serializable(config=item.config, report=r) for r in reports],
         "warnings": [_plain_warning(w) for w in warned],
-        "loaded": [name for name in WORTH_PRELOADING if name in sys.modules],
+        "loaded": children.loaded(),
         "witness": seen.as_dict(),
         "baselines": trial.baselines,
         "sliced": trial.sliced,
@@ -176,15 +172,6 @@ class Guest:
         part.rename(self.folder / "result.json")
         children.stop_workers()
         return True
-
-
-def preload(names: list[str]) -> None:
-    """Import here what a child had to import, so that the next child finds it there."""
-    for name in names:
-        if name not in sys.modules:
-            with warnings.catch_warnings(), contextlib.suppress(Exception):
-                warnings.simplefilter("ignore")
-                importlib.import_module(name)
 
 
 def show_warnings(ran: Ran) -> None:

@@ -84,14 +84,15 @@ POLICY = pytest.StashKey[Any]()
 @contextlib.contextmanager
 def trying(item: pytest.Item, condition: Condition) -> Iterator[Trial]:
     """Put a condition and the project's policy in force around a test, and overhear it."""
-    from pytest_mltd.core import asking, trials
+    from pytest_mltd.core.asking import policy
+    from pytest_mltd.core.trials import observing, under
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(trials.under(condition))
-        policy = item.config.stash.get(POLICY, None)
-        if policy is not None:
-            stack.enter_context(asking.policy(policy))
-        trial = Trial(condition, stack.enter_context(trials.observing()))
+        stack.enter_context(under(condition))
+        decided = item.config.stash.get(POLICY, None)
+        if decided is not None:
+            stack.enter_context(policy(decided))
+        trial = Trial(condition, stack.enter_context(observing()))
         if condition.slice is not None:
             from pytest_mltd.recording.slices import slicing
 
@@ -210,4 +211,5 @@ def _text(call: pytest.CallInfo[Any], report: pytest.TestReport) -> str:
 
 
 def _reason(report: pytest.TestReport) -> str:
-    return str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else report.longreprtext
+    text = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else report.longreprtext
+    return text.removeprefix("Skipped: ")

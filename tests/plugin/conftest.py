@@ -5,6 +5,8 @@ import numpy.random  # noqa: F401 - a session in this process must find it impor
 import pytest
 
 import pytest_mltd.checks.runs.divergence
+import pytest_mltd.core.incidents
+import pytest_mltd.core.trials
 import pytest_mltd.probes.causes
 import pytest_mltd.recording.seeds  # noqa: F401 - imported once here instead of once in every small session
 

@@ -543,10 +543,13 @@ class TestFreshInterpreter:
         project.makepyfile("import os\nfrom fake import record\nX = os.urandom(4)\ndef test_it():\n    record(*X)\n")
         result = freshly()
         result.assert_outcomes(failed=1)
-        assert "hash seed" not in result.stdout.str().partition("= FAILURES")[2].partition("= mltd")[0].partition("Each")[0]
+        assert (
+            "hash seed"
+            not in result.stdout.str().partition("= FAILURES")[2].partition("= mltd")[0].partition("Each")[0]
+        )
 
     def test_arguments_files_and_plugins_of_the_session_hold_there(self, project, freshly):
-        """The inner session has the outer one's options, ini keys and conftest, runs one test, and writes no file of its own."""
+        """The inner session has the outer one's options, ini keys and conftest, runs one test, and writes no file."""
         project.makeconftest(
             "def pytest_addoption(parser):\n    parser.addoption('--number', type=int)\n    parser.addini('word', '')\n"
         )
@@ -586,7 +589,9 @@ class TestWhatIsSaid:
         """The header says what is imposed."""
         project.makepyfile(SAME)
         said(plainly("--mltd-repro"), "mltd: each test twice, seed 0, at most 200 steps")
-        said(plainly("--mltd-repro", "--mltd-seed=4", "--mltd-steps=9"), "mltd: each test twice, seed 4, at most 9 steps")
+        said(
+            plainly("--mltd-repro", "--mltd-seed=4", "--mltd-steps=9"), "mltd: each test twice, seed 4, at most 9 steps"
+        )
 
     def test_what_equality_cannot_show_is_stated(self, project, plainly):
         """The summary names the hash seed and imports as not shown, and the key that shows them."""
