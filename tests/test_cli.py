@@ -228,7 +228,9 @@ class TestRun:
         monkeypatch.setitem(sys.modules, "torch", None)
         code, _, err = shell("run", "train.py")
         assert code == 2
-        assert err.startswith("mltd run: recording a run needs torch, which is not installed: pip install 'pytest-mltd[torch]'")
+        assert err.startswith(
+            "mltd run: recording a run needs torch, which is not installed: pip install 'pytest-mltd[torch]'"
+        )
         assert not Path(".mltd").exists()
 
     def test_no_training_is_not_a_pass(self, shell):
@@ -598,9 +600,11 @@ def test_the_progress_line_comes_before_torch_and_a_killed_job_can_be_asked(tmp_
 
 
 def test_threads_of_a_program_that_was_cut_do_not_keep_it(tmp_path):
-    """A loading thread that waits for ever is left behind, and the exit code and the result are there."""
+    """A loading thread that waits for ever is left behind; exit code and document are there, and nothing else on stdout."""
     script = """
-        import queue, threading, torch
+        import atexit, os, queue, threading, torch
+        os.system("echo child")
+        atexit.register(print, "at exit")
         full = queue.Queue(maxsize=1)
         threading.Thread(target=lambda: [full.put(i) for i in range(10**6)], name="loading").start()
         net = torch.nn.Linear(3, 1)
@@ -620,4 +624,5 @@ def test_threads_of_a_program_that_was_cut_do_not_keep_it(tmp_path):
         timeout=120,
     )
     assert done.returncode == json.loads(done.stdout)["exit"] == 0
-    assert done.stderr.endswith("mltd: the program was ended and left running: loading\n")
+    assert done.stderr.endswith("mltd: the program was ended and left running: loading\nat exit\n")
+    assert "child\n" in done.stderr

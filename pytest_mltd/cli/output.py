@@ -67,6 +67,8 @@ class Output:
             json.dump({**head, **dict.fromkeys(KEYS), **content}, sys.stdout, indent=2, ensure_ascii=False)
             sys.stdout.write("\n")
             sys.stdout.flush()
+            if self.owns_process and _is_the_real_one(sys.stdout):
+                os.dup2(2, 1)  # what the program says at exit must not follow the document
         return code
 
     @contextlib.contextmanager
