@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import multiprocessing
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.machinery import SourceFileLoader
@@ -42,6 +44,18 @@ def run_module(name: str, arguments: Sequence[str]) -> None:
         _leaving_well(lambda: runpy.run_module(name, run_name="__main__", alter_sys=True))
 
 
+def has_process_group() -> bool:
+    """Whether torch's default process group is open."""
+    torch = loaded("torch")
+    return torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def close_process_group() -> None:
+    """Close the process group that a program has left open, because it was ended; the next could not open its own."""
+    if has_process_group():
+        loaded("torch").distributed.destroy_process_group()
+
+
 def _execute(script: str) -> None:
     # runpy.run_path would do, but throws the module away at once, and its frames stand above the user's in a traceback.
     main = ModuleType("__main__")
@@ -66,6 +80,8 @@ def _as_program(argv: list[str], folder: str, name: str = "") -> Iterator[None]:
     """Give the program its arguments and its first place to import from; take back what it changed in the process."""
     with contextlib.ExitStack() as undo:
         undo.enter_context(_kept_torch_settings())
+        undo.callback(multiprocessing.set_start_method, multiprocessing.get_start_method(allow_none=True), force=True)
+        undo.callback(_set_signals, {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)})
         undo.callback(_set_environment, dict(os.environ))
         undo.callback(_return_to, os.getcwd())
         undo.callback(setattr, sys, "argv", sys.argv)
@@ -120,6 +136,13 @@ def _installed_below(inside: str) -> tuple[str, ...]:
 def _return_to(folder: str) -> None:
     with contextlib.suppress(OSError):  # the program may have removed it
         os.chdir(folder)
+
+
+def _set_signals(handlers: dict[signal.Signals, Any]) -> None:
+    with contextlib.suppress(ValueError):  # not in the main thread, so the program could not change them either
+        for number, handler in handlers.items():
+            if handler is not None:  # one that was not set from Python
+                signal.signal(number, handler)
 
 
 def _set_environment(before: dict[str, str]) -> None:

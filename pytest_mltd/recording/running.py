@@ -181,6 +181,7 @@ def _record(
 
     result: Any = None
     recording: Recording | None = None
+    had_process_group = programs.has_process_group()
     cutting = contextlib.nullcontext() if steps is None else cut_after(steps)
     # One step more than the program is given, so that the trace says "cut", and not that the recording was full.
     most = None if steps is None else steps + 1
@@ -188,7 +189,8 @@ def _record(
         with record(steps=most, level=level, path=path) as recording, cutting:
             result = program()
     except Cut:
-        pass
+        if not had_process_group:
+            programs.close_process_group()
     except BaseException as error:
         if recording is not None:
             # No note on it: pytest.raises(match=…) would read that too.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import random
+import signal
 import sys
 import textwrap
 import threading
@@ -357,6 +359,25 @@ class TestScripts:
         assert torch.get_default_dtype() is torch.float32
         assert torch.is_grad_enabled()
         del os.environ["MLTD_TEST"]
+
+    def test_what_a_process_may_do_once_can_be_done_again(self, program):
+        """A start method, a signal's handler and a process group are a program's own: the second run sets them too."""
+        program(
+            model_x=HELPER,
+            script="""
+                import multiprocessing, signal, torch
+                from model_x import train
+                multiprocessing.set_start_method("spawn")
+                signal.signal(signal.SIGTERM, lambda *_: None)
+                store = torch.distributed.HashStore()
+                torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+                train(100)
+            """,
+        )
+        before = signal.getsignal(signal.SIGTERM), multiprocessing.get_start_method(allow_none=True)
+        for _ in range(2):
+            assert run("script.py", steps=3).trace.ended == "cut"
+        assert (signal.getsignal(signal.SIGTERM), multiprocessing.get_start_method(allow_none=True)) == before
 
     def test_also_after_an_error(self, program):
         """The script's own error and line arrive; the process is as before."""
