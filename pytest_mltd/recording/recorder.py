@@ -203,6 +203,7 @@ def _close(watcher: Watcher, ended: str, seconds: float) -> Trace:
         trace = watcher.spool.read()
         return dataclasses.replace(trace, ended=ended, cost=cost, notes=(*trace.notes, *watcher.spool.notes))
     except Exception as error:  # a full disk must not cost the user's run its result
+        watcher.spool.drop()
         note = f"the trace could not be written: {type(error).__name__}: {error}"
         return Trace(ended=ended, notes=(*watcher.spool.notes, note), level=watcher.level.name)
 
