@@ -266,7 +266,11 @@ class TestRun:
         ("words", "message"),
         [
             (["run"], "mltd run: no script: mltd run train.py (mltd run --help says more)"),
-            (["run", "tran.py"], "mltd run: no file 'tran.py' in {here}"),
+            (["run", "tran.py"], "mltd run: no file 'tran.py' in {here}; the nearest is 'train.py'"),
+            (
+                ["run", "python", "train.py"],
+                "mltd run: 'python' is a command; mltd runs the script itself: mltd run train.py",
+            ),
             (["run", "."], "mltd run: '.' is a folder; name the script in it, or run it with -m"),
             (["run", "--steps", "0", "train.py"], "mltd run: --steps: at least 1 is needed, not 0"),
             (

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import os
 import shlex
+import shutil
 import sys
 import threading
 import time
@@ -92,6 +93,9 @@ def _refuse_unrunnable(wish: Wish) -> None:
         level_named(wish.level)
         if wish.seed is not None:
             checked_seed(wish.seed)
+        if wish.script is not None and not Path(wish.script).exists() and shutil.which(wish.script):
+            script = next((word for word in wish.arguments if word.endswith(".py")), "train.py")
+            raise Misuse(f"{wish.script!r} is a command; mltd runs the script itself: mltd run {shlex.quote(script)}")
         if wish.script is not None:
             script_at(wish.script)
     except (MissingExtra, ValueError, TypeError, FileNotFoundError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import functools
 import inspect
 import os
@@ -136,8 +137,11 @@ def script_at(path: str | os.PathLike[str]) -> Path:
     if script.is_dir():
         raise TypeError(f"target: {str(script)!r} is a folder; name the script in it, or run it with module=")
     if not script.exists():
-        looks = "" if script.suffix or os.sep in str(path) else f'; for a module say module="{path}"'
-        raise FileNotFoundError(f"target: no file {str(script)!r} in {os.getcwd()}{looks}")
+        near = difflib.get_close_matches(script.name, [p.name for p in script.parent.glob("*.py")], n=1)
+        hint = f"; the nearest is {str(script.with_name(near[0]))!r}" if near else ""
+        if not hint and not script.suffix and os.sep not in str(path):
+            hint = f'; for a module say module="{path}"'
+        raise FileNotFoundError(f"target: no file {str(script)!r} in {os.getcwd()}{hint}")
     if script.suffix == ".ipynb":
         raise TypeError(f"target: {str(script)!r} is a notebook; make a script of it: jupyter nbconvert --to script")
     return script
