@@ -18,7 +18,7 @@ from pytest_mltd.core.traces import CALLS, Trace, as_trace
 Places = NDArray[np.int64]
 
 _MODAL = ("Dropout", "AlphaDropout", "FeatureAlphaDropout", "BatchNorm", "SyncBatchNorm", "LazyBatchNorm")
-_IDLE = 1e-3  # of the highest learning rate: below it a step moves next to nothing
+_IDLE = 2e-3  # of the highest learning rate, so that three decays by ten are below; a step then moves next to nothing
 
 
 @check(
@@ -39,7 +39,7 @@ def check_misordered_calls(
         run: a recording, a run or a trace.
         max_share: the highest share of steps (or calls) in the wrong order; a guess: one such step at the start is a habit, a
             fifth of all is not.
-        max_idle: the highest share of steps, at the end, with a learning rate under a thousandth of its highest (a cosine
+        max_idle: the highest share of steps, at the end, with a learning rate under 0.2% of its highest (a cosine
             that ends at zero has 0.02; a guess).
         allow: reasons by place (the call: ``eval``, ``clip``, ``zero_grad``, ``step``, ``scheduler``, ``validation``).
 

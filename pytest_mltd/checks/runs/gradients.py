@@ -83,10 +83,10 @@ def check_explosion(
     for optimizer in stepping(trace):
         if (finding := _explodes_at_once(trace, optimizer, max_growth)) is not None:
             return finding
-        growth, at = _explosion(trace, optimizer, max_growth, warmup)
+        growth, onset, passed = _explosion(trace, optimizer, max_growth, warmup)
         worst = max(worst, growth)
-        if at is not None:
-            failed.append((at, growth, optimizer))
+        if onset is not None:
+            failed.append((onset, passed, growth, optimizer))
     looked = f"{counted(trace.n_steps, 'step')} of {listed([optimizer_label(trace, i) for i in stepping(trace)])}"
     if not failed:
         return Finding(
@@ -97,7 +97,8 @@ def check_explosion(
             limit=("max_growth", max_growth),
             looked_at=looked,
         )
-    return _explosion_finding(trace, *min(failed), max_growth)
+    onset, passed, growth, optimizer = min(failed)
+    return _explosion_finding(trace, onset, passed, growth, optimizer, max_growth)
 
 
 @check("run", explains=("losses.plateau",), rank=35)
@@ -318,15 +319,15 @@ def _nonfinite_shows(before: Floats, loss_finite: bool, born: Fact | None) -> st
 # -- explosion
 
 
-def _explosion(trace: Trace, optimizer: int, max_growth: float, warmup: int) -> tuple[float, int | None]:
-    """Return the highest harmful growth, and the step (of the trace) at which the one beyond the limit began."""
+def _explosion(trace: Trace, optimizer: int, max_growth: float, warmup: int) -> tuple[float, int | None, int]:
+    """Return the highest harmful growth, and the steps at which the one beyond the limit began and passed it."""
     at = np.flatnonzero(trace.steps["optimizer"] == optimizer)
     norm = trace.steps["grad_norm_used"][at]
     bad = np.flatnonzero(~np.isfinite(norm))
     if bad.size:
         norm = norm[: bad[0]]
     if norm.size < warmup + 1:
-        return 1.0, None
+        return 1.0, None, 0
     early = float(np.median(norm[:warmup]))
     level = np.fmin(np.fmax(trailing_median(norm), 1e-30), early)
     level[0] = math.inf
@@ -348,8 +349,8 @@ def _explosion(trace: Trace, optimizer: int, max_growth: float, warmup: int) -> 
                 onset > 0 and growth[onset - 1] > 1.5
             ):  # it began where the norm left its level, not where it passed a limit
                 onset -= 1
-            return float(growth[i : i + 200].max()), int(at[onset])
-    return highest, None
+            return float(growth[i : i + 200].max()), int(at[onset]), int(at[i + over[0]])
+    return highest, None, 0
 
 
 def _explodes_at_once(trace: Trace, optimizer: int, max_growth: float) -> Finding | None:
@@ -361,7 +362,9 @@ def _explodes_at_once(trace: Trace, optimizer: int, max_growth: float) -> Findin
     harmed = after.size and (not np.isfinite(after).all() or float(after[:3].max()) > 3 * abs(float(loss[0])))
     if not ratio > max_growth or not harmed:
         return None
-    return _explosion_finding(trace, int(mine[0]), ratio, optimizer, max_growth, "the norm of the weights, at once")
+    return _explosion_finding(
+        trace, int(mine[0]), int(mine[0]), ratio, optimizer, max_growth, "the norm of the weights, at once"
+    )
 
 
 def _first_of_runs(indexes: Any) -> Any:
@@ -384,11 +387,17 @@ def _harmed(loss: Floats, at: int) -> bool:
 
 
 def _explosion_finding(
-    trace: Trace, step: int, growth: float, optimizer: int, max_growth: float, against: str = "its own level"
+    trace: Trace,
+    step: int,
+    passed: int,
+    growth: float,
+    optimizer: int,
+    max_growth: float,
+    against: str = "its own level",
 ) -> Finding:
     columns = held_by(trace, optimizer)
     rows = norm_rows(trace, optimizer)
-    here = rows[trace.parameter_norms["step"][rows] == step]
+    here = rows[trace.parameter_norms["step"][rows] == passed]
     before = rows[trace.parameter_norms["step"][rows] < step][-25:]
     culprit, table = optimizer_label(trace, optimizer), _steps_table(trace, step, _curve_at(trace, step))
     if here.size and columns.size and not before.size:
@@ -396,7 +405,7 @@ def _explosion_finding(
         largest = np.argsort(-now)[:5]
         culprit = trace.parameters[columns[largest[0]]].name
         norms = tuple((trace.parameters[columns[i]].name, float(now[i])) for i in largest)
-        table = Table(("parameter", f"gradient norm at step {step}"), norms, culprit=0)
+        table = Table(("parameter", f"gradient norm at step {passed}"), norms, culprit=0)
     elif here.size and columns.size:
         now = trace.parameter_norms["grad_used"][here[0], columns].astype(np.float64)
         then = np.median(trace.parameter_norms["grad_used"][np.ix_(before, columns)].astype(np.float64), axis=0)
@@ -407,7 +416,7 @@ def _explosion_finding(
         order = [worst, *(i for i in np.argsort(-now) if i != worst)][:5]
         culprit = trace.parameters[columns[worst]].name
         table = Table(
-            ("parameter", "norm before", f"norm at step {step}", "growth"),
+            ("parameter", "norm before", f"norm at step {passed}", "growth"),
             tuple((trace.parameters[columns[i]].name, float(then[i]), float(now[i]), float(ratio[i])) for i in order),
             culprit=0,
         )

@@ -189,7 +189,7 @@ def _unreached(trace: Trace, fewest_steps: int) -> list[Parameter]:
         never = ~arrived & (grad == -1).any(axis=0)
         loose = np.array([not trace.parameters[i].registered for i in columns])
         if not arrived.any():
-            never &= loose  # of the program's own modules none ever had one: the order of calls is at fault, another question
+            never &= loose | (trace.losses["step"].size >= 0.5 * rows.size)  # backward ran, and reached none of them
         elif never[int(np.flatnonzero(arrived)[-1]) + 1 :].sum() == never.sum():
             never &= loose  # only what comes after all that trains: an output nobody uses (a pooler, a spare head)
         known = {p.name for p in found}

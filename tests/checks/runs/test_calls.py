@@ -190,11 +190,10 @@ def per_batch(made, gamma=0.8):
 def test_a_scheduler_stepped_per_batch_until_nothing_moves(made):
     """From which rate to which, by which step, and how much of the run is left."""
     finding = found(per_batch(made))
-    assert finding.step == 30
+    assert finding.step == 27
     assert finding.headline == (
-        "the scheduler is stepped per batch until the learning rate is practically zero: StepLR takes it "
-        "from 0.1 to 9.904e-05 by "
-        "step 31 of 200, 84% of the run is left (max_idle=0.4) (train.py:10)"
+        "the scheduler is stepped per batch until the learning rate is practically zero: StepLR takes it from 0.1 to 0.0001934 "
+        "by step 28 of 200, 86% of the run is left (max_idle=0.4) (train.py:10)"
     )
 
 
