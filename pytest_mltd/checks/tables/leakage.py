@@ -9,7 +9,7 @@ import numpy as np
 
 from pytest_mltd.checks.tables.columns import Column
 from pytest_mltd.checks.tables.frames import ArrayFrame, Frame, TableLike, need_columns, open_table, sample
-from pytest_mltd.checks.tables.signs import Limits, Reading, Sign, read_column
+from pytest_mltd.checks.tables.signs import Limits, Reading, Role, Sign, read_column
 from pytest_mltd.checks.tables.target import Target, pooled, read_target
 from pytest_mltd.core.asking import asserting, check, sift
 from pytest_mltd.core.findings import Finding, Table, not_asked
@@ -28,7 +28,7 @@ def check_label_leak(
     max_auc_alone: float = 0.995,
     max_purity: float = 0.98,
     max_r2: float = 0.98,
-    max_r2_alone: float = 0.999,
+    max_r2_alone: float = 0.9998,
     min_rows: int = 20,
     allow: Mapping[str, str] | None = None,
 ) -> Finding:
@@ -53,8 +53,8 @@ def check_label_leak(
         max_purity: largest share (0 to 1) of one class among the rows where a column is filled (or empty), if it has at
             least ``min_rows`` of them. 0.98: leakage-buster, 2025.
         max_r2: largest R² that passes for an amount whatever the signs. 0.98: leakage-buster, 2025.
-        max_r2_alone: largest R² of a straight line that passes without a sign. 0.999 is a guess: yesterday's price explains
-            as much of today's.
+        max_r2_alone: largest R² of a straight line that passes without a sign. 0.9998 is a guess: yesterday's price
+            explains 0.999 of today's.
         min_rows: fewest rows on which a sign is believed. 20: leakage-buster, 2025.
         allow: ``{column: reason}`` for columns that may know so much.
 
@@ -123,12 +123,12 @@ def _joined(train: ArrayFrame, test: ArrayFrame, shared: list[str], label: str) 
 
 def _read(column: Column, target: Target, limits: Limits, columns: int, in_train: int) -> Reading:
     if len(column) < target.rows:  # a column that test lacks, or holds as another kind
-        return read_column(column, _first_rows(target, len(column)), limits, columns, numbers_rows(column))
-    reading = read_column(column, target, limits, columns, numbers_rows(column))
+        return read_column(column, _first_rows(target, len(column)), limits, columns, role_of(column))
+    reading = read_column(column, target, limits, columns, role_of(column))
     if reading.signs or not limits.min_rows <= in_train < target.rows:
         return reading
     alone, labels = column.at(np.arange(in_train)), _first_rows(target, in_train)  # test may lack what train gives away
-    in_train_only = read_column(alone, labels, limits, columns, numbers_rows(alone))
+    in_train_only = read_column(alone, labels, limits, columns, role_of(alone))
     return in_train_only if in_train_only.signs else reading
 
 
@@ -148,18 +148,30 @@ _NUMBER_NAME = re.compile(
 )
 
 
-_TIME_NAME = re.compile(r".*(year|month|week|day|date|time|hour|period|quarter|step|age).*|t|yr", re.I)
+_TIME_NAME = re.compile(r".*(year|month|week|day|date|time|hour|period|quarter|step)s?|t|yr", re.I)
+
+
+def role_of(column: Column) -> Role:
+    """Tell row numbers and clocks (a year, a day counted from the start) from measurements."""
+    if column.kind == "time" or (_TIME_NAME.fullmatch(column.name) and _is_whole(column)):
+        return "clock"
+    return "row number" if numbers_rows(column) else "measurement"
 
 
 def numbers_rows(column: Column) -> bool:
     """Tell whether a column only numbers rows: whole numbers, no two alike, without gaps or called so."""
-    if column.kind != "number" or column.missing.any() or len(column) < 10 or _TIME_NAME.fullmatch(column.name):
+    if not _is_whole(column) or column.missing.any() or len(column) < 10 or _TIME_NAME.fullmatch(column.name):
         return False
     values = column.numbers()
-    if not (values == np.round(values)).all() or len(np.unique(values)) < len(values):
+    if len(np.unique(values)) < len(values):
         return False
     dense = float(np.ptp(values)) + 1 <= 1.1 * len(values)
     return dense or _NUMBER_NAME.fullmatch(column.name.strip()) is not None
+
+
+def _is_whole(column: Column) -> bool:
+    values = column.values[~column.missing]
+    return column.kind == "number" and bool((values == np.round(values)).all())
 
 
 def _finding(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ from pytest_mltd.checks.tables.strength import (
 )
 from pytest_mltd.checks.tables.target import Target
 from pytest_mltd.core.findings import EvidenceKind
+
+Role = Literal["measurement", "row number", "clock"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,26 +69,26 @@ class Reading:
     signs: tuple[Sign, ...] = field(default=())
 
 
-def read_column(column: Column, target: Target, limits: Limits, columns: int, numbered: bool) -> Reading:
+def read_column(column: Column, target: Target, limits: Limits, columns: int, role: Role) -> Reading:
     """Return what a column (of the rows in which the label is known) tells of the label.
 
-    ``columns`` is how many are looked at: with many of them one parts few rows by luck. ``numbered`` says that the column
-    only numbers the rows.
+    ``columns`` is how many are looked at: with many of them one parts few rows by luck. ``role`` says whether the column
+    only numbers the rows, or is a clock, along which an honest amount may grow without exception.
     """
     if target.classes is not None:
-        reading = _of_classes(column, target, limits, columns, numbered)
+        reading = _of_classes(column, target, limits, columns, role)
         if target.numbers is None or len(target.names) == 2:
             return reading
-        signs = _signs_of_order(column, target.numbers, limits, numbered)
+        signs = _signs_of_order(column, target.numbers, limits, role)
         return Reading(column.name, reading.strength, reading.spread, reading.rows, (*reading.signs, *signs))
     assert target.numbers is not None
-    return _of_amount(column, target.numbers, limits, numbered)
+    return _of_amount(column, target.numbers, limits, role)
 
 
 # classes
 
 
-def _of_classes(column: Column, target: Target, limits: Limits, columns: int, numbered: bool) -> Reading:
+def _of_classes(column: Column, target: Target, limits: Limits, columns: int, role: Role) -> Reading:
     assert target.classes is not None
     count = len(target.names)
     sizes = np.bincount(target.classes, minlength=count)
@@ -94,7 +97,7 @@ def _of_classes(column: Column, target: Target, limits: Limits, columns: int, nu
     if present.any():
         held, classes = column.at(present), target.classes[present]
         strength = _strength(held, classes, count, limits.min_rows)
-        signs += _signs_of_values(held, classes, target, strength, limits, numbered)
+        signs += _signs_of_values(held, classes, target, strength, limits, role)
     signs += _signs_of_absence(column.missing, target, sizes, limits, columns)
     if math.isnan(strength):
         strength = 0.5
@@ -123,7 +126,7 @@ def _by_levels(codes: NDArray[np.int64], classes: NDArray[np.int64], count: int,
 
 
 def _signs_of_values(
-    column: Column, classes: NDArray[np.int64], target: Target, strength: float, limits: Limits, numbered: bool
+    column: Column, classes: NDArray[np.int64], target: Target, strength: float, limits: Limits, role: Role
 ) -> list[Sign]:
     codes, levels = column.codes()
     table = _crossed(codes, classes, len(levels), len(target.names)) if len(levels) <= 1000 else None
@@ -133,9 +136,9 @@ def _signs_of_values(
         signs += _copy(table, levels, target, limits)
         if not signs:
             signs += _function_of_label(table, levels, target, limits)
-    if numbered and strength > limits.max_auc and fewest >= limits.min_rows // 2:
+    if role == "row number" and strength > limits.max_auc and fewest >= limits.min_rows // 2:
         signs.append(_row_number(strength, target))
-    if column.kind in ("number", "span", "time") and len(levels) >= 10 and not numbered:
+    if column.kind in ("number", "span", "time") and len(levels) >= 10 and role != "row number":
         signs += _special_value(column, codes, levels, classes, target, limits)
         signs += _islands(column, classes, target, strength, limits)
     if strength > limits.max_auc_alone and fewest >= _ALONE and not signs:
@@ -392,16 +395,23 @@ def _pure_side(filled: Bools, target: Target, sizes: NDArray[np.int64], limits: 
 # amounts
 
 
-def _of_amount(column: Column, amounts: Floats, limits: Limits, numbered: bool) -> Reading:
+def _of_amount(column: Column, amounts: Floats, limits: Limits, role: Role) -> Reading:
     present = ~column.missing
     held, target = column.at(present), amounts[present]
     strength = _share_explained(held, target) if len(target) > 2 else 0.0
-    signs = _signs_of_order(column, amounts, limits, numbered)
-    ordered = column.kind == "time" or numbered
-    if numbered and len(target) >= 50 and len(np.unique(target)) >= 30 and is_monotone(held.numbers(), target):
+    signs = _signs_of_order(column, amounts, limits, role)
+    ordered = column.kind == "time" or role != "measurement"
+    if (
+        role == "row number"
+        and len(target) >= 50
+        and len(np.unique(target)) >= 30
+        and is_monotone(held.numbers(), target)
+    ):
         signs.append(_IN_ORDER)
-    if held.kind not in ("text", "nested") and not ordered and len(target) >= limits.min_rows and not signs:
-        signs += _signs_of_curve(held.numbers(), target, strength, limits)
+    if held.kind not in ("text", "nested") and len(target) >= limits.min_rows and not signs:
+        signs += _another_scale(held.numbers(), target) or (
+            [] if ordered else _signs_of_curve(held.numbers(), target, limits)
+        )
     return Reading(column.name, strength, 1.0 / math.sqrt(max(len(target), 1)), len(target), tuple(signs))
 
 
@@ -425,9 +435,9 @@ def _by_level_means(codes: NDArray[np.int64], target: Floats) -> float:
     return max(0.0, (1 - rest / float(target.var())) * float(several.mean()))
 
 
-def _signs_of_order(column: Column, amounts: Floats, limits: Limits, numbered: bool) -> list[Sign]:
+def _signs_of_order(column: Column, amounts: Floats, limits: Limits, role: Role) -> list[Sign]:
     """A flag, a band or a missing mark that cuts the label's range into stretches without one error."""
-    if numbered or column.kind == "time":
+    if role != "measurement" or column.kind == "time":
         return _cut_by_absence(column.missing, amounts, limits)
     present = ~column.missing
     codes, levels = column.at(present).codes()
@@ -476,7 +486,7 @@ def _cut_by_absence(missing: Bools, amounts: Floats, limits: Limits) -> list[Sig
     ]
 
 
-def _signs_of_curve(values: Floats, target: Floats, strength: float, limits: Limits) -> list[Sign]:
+def _another_scale(values: Floats, target: Floats) -> list[Sign]:
     line = straight_r2(values, target)
     distinct = len(np.unique(target))
     if line > 1 - 1e-9 and distinct >= 10:
@@ -490,6 +500,12 @@ def _signs_of_curve(values: Floats, target: Floats, strength: float, limits: Lim
                 "definition",
             )
         ]
+    return []
+
+
+def _signs_of_curve(values: Floats, target: Floats, limits: Limits) -> list[Sign]:
+    line = straight_r2(values, target)
+    distinct = len(np.unique(target))
     if len(target) >= 50 and distinct >= 30 and len(np.unique(values)) >= 30 and is_monotone(values, target):
         return [_IN_ORDER]
     if len(target) >= 50 and distinct >= 30:
@@ -533,6 +549,11 @@ def _rule_without_error(values: Floats, target: Floats) -> float:
     span = float(np.ptp(target))
     if not span > 0 or (step and span / step < 50):
         return 0.0
+    levels, counts = np.unique(target, return_counts=True)
+    telling = target != levels[counts.argmax()]  # where most labels are 0, any curve says 0
+    if telling.sum() < 0.5 * len(target):
+        return 0.0
+    values, target = values[telling], target[telling]
     errors, slope = curve_errors(values, target)
     if len(errors) < 0.5 * len(target):
         return 0.0
