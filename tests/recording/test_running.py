@@ -88,6 +88,27 @@ class TestFunctions:
         assert one.trace.steps["loss"].tolist() != other.trace.steps["loss"].tolist()
         assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
 
+    def test_the_program_computes_what_it_computes_without_us(self):
+        """Bit for bit the same weights as the bare function under the same seed, and the same random state after it."""
+
+        def weights():
+            model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 1))
+            optimizer = torch.optim.Adam(model.parameters())
+            for _ in range(30):
+                optimizer.zero_grad()
+                model(torch.randn(4, 3)).pow(2).mean().backward()
+                optimizer.step()
+            return [p.detach().clone() for p in model.parameters()], torch.get_rng_state()
+
+        torch.manual_seed(0)
+        bare, state = weights()
+        assert all(torch.equal(a, b) for a, b in zip(bare, run(weights).result[0], strict=True))
+        torch.manual_seed(0)
+        unseeded, after = run(weights, seed=None, steps=None).result
+        assert all(torch.equal(a, b) for a, b in zip(bare, unseeded, strict=True))
+        assert torch.equal(state, after)
+        assert torch.equal(state, torch.get_rng_state())
+
     def test_no_seed_on_request(self):
         """``seed=None`` leaves the random state to the program."""
         torch.manual_seed(1)
