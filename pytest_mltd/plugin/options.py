@@ -34,7 +34,9 @@ class Settings:
     seed: int | None = _option(
         None, "set Python's, numpy's and torch's random state to N before each test's set-up and call", value="N"
     )
-    slice: int | None = _option(None, "use the first N samples of each DataLoader that a test iterates over", value="N")
+    slice: int | None = _option(
+        None, "use N samples, the same ones each time, of each DataLoader that a test iterates over", value="N"
+    )
     steps: int | None = _option(
         None, f"end mltd_train and mltd.run after N optimizer steps (under --mltd-repro {STEPS} if not said)", value="N"
     )
