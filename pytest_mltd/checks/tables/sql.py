@@ -94,6 +94,11 @@ class SqlFrame:
         return self.source.startswith("read_parquet(")
 
     @property
+    def is_one_parquet(self) -> bool:
+        """Whether the source is a single Parquet file."""
+        return self.is_parquet and not self.is_folder
+
+    @property
     def placed(self) -> str:
         """The source with the columns that `place` needs."""
         if not self.is_parquet:
@@ -116,7 +121,7 @@ class SqlFrame:
 
     def fetch_stretch(self, columns: Sequence[str], rows: int) -> dict[str, Column]:
         """Return so many rows that stand together, from the middle of a Parquet file, else from the beginning."""
-        if self.is_parquet and not self.is_folder:
+        if self.is_one_parquet:
             start = (self.rows - rows) // 2
             return self._fetch(
                 columns, f"{self.placed} WHERE file_row_number >= {start} AND file_row_number < {start + rows}"
