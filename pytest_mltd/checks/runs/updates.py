@@ -152,15 +152,17 @@ def _left_out(trace: Trace) -> _Group:
         grads = trace.parameter_norms["grad"]
         unowned = {f.who for f in trace.facts if f.kind == "unowned"}
         for i, p in enumerate(trace.parameters):
-            if p.optimizers or not p.requires_grad or not (p.name in unowned or (grads[:, i] > 0).any()):
+            if p.optimizers or not p.requires_grad:
+                continue
+            hidden = not p.registered and (grads[:, i] == NOT_TAKEN).all() and _called(trace, p)
+            if not (p.name in unowned or hidden or (grads[:, i] > 0).any()):
                 continue
             if root_of(trace, p.name) in trained_roots or not _in_eval_mode(trace, root_of(trace, p.name)):
                 names.append(p.name)
                 unregistered |= not p.registered
     shows = (
-        "Backward computes gradients for them and no step uses them. They are in no module's parameters(): a "
-        "plain Python list or "
-        "dict hides the layers in it."
+        "They are called in training and in no module's parameters(): a plain Python list or dict hides the layers in it, so that "
+        "the optimizer never sees them."
         if unregistered
         else "Backward computes gradients for them and no step uses them: they stay at their initial values."
     )
@@ -411,11 +413,17 @@ def _too_small(trace: Trace, scale: _Scale, min_ratio: float) -> Finding | None:
         return None
     ratio = float(np.median(usable))
     lr = float(np.nanmax(trace.steps["lr"][trace.steps["optimizer"] == scale.optimizer]))
-    norms = trace.steps["grad_norm_used"][trace.steps["optimizer"] == scale.optimizer]
+    rows = norm_rows(trace, scale.optimizer, most=400)
+    norms = (
+        trace.parameter_norms["grad_used"][np.ix_(rows, np.array(scale.columns))].max(axis=1)
+        if rows.size
+        else np.zeros(1)
+    )
     levels = block_medians(scale.curve.finite, blocks=10)
     still = float(levels.min()) > 0.95 * float(levels[0])
     stopped = lr == 0  # whatever the loss does: nothing is learned at all
-    if not (stopped or (ratio < min_ratio and still and np.nanmedian(norms) > 0)):
+    pushed = np.median(norms) > 0  # gradients of exactly zero are another question's
+    if not (stopped or (ratio < min_ratio and still and pushed)):
         return None
     reach = ratio * scale.curve.step.size
     return Finding(

@@ -52,7 +52,7 @@ def test_parameters_in_no_optimizer_that_receive_gradients_are_found(made):
     hidden = check_frozen_parameters(change(made(), (0, 1), optimizers=(), registered=False).trace())
     forgotten = check_frozen_parameters(change(made(), (0, 1), optimizers=()).trace())
     assert "no optimizer holds 2 parameters (never updated): 'fc1.weight' and 'fc1.bias'" in hidden.headline
-    assert "plain Python list" in hidden.shows
+    assert "a plain Python list or dict hides the layers in it" in hidden.shows
     assert "plain Python list" not in forgotten.shows
 
 
