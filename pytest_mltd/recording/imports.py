@@ -38,6 +38,7 @@ class _WhenImported(importlib.abc.MetaPathFinder):
     def __init__(self, name: str, deed: Callable[[ModuleType], None]) -> None:
         self._name = name
         self._deed = deed
+        self._asking = False
 
     def leave(self) -> None:
         with contextlib.suppress(ValueError):
@@ -46,14 +47,18 @@ class _WhenImported(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != self._name:
+        if fullname != self._name or self._asking:
             return None
-        for finder in tuple(sys.meta_path):
-            find = getattr(finder, "find_spec", None)  # old finders may lack it
-            spec: ModuleSpec | None = None if finder is self or find is None else find(fullname, path, target)
-            if spec is not None:
-                self._follow(spec)
-                return spec
+        self._asking = True  # another that waits for the same module asks this one in turn
+        try:
+            for finder in tuple(sys.meta_path):
+                find = getattr(finder, "find_spec", None)  # old finders may lack it
+                spec: ModuleSpec | None = None if finder is self or find is None else find(fullname, path, target)
+                if spec is not None:
+                    self._follow(spec)
+                    return spec
+        finally:
+            self._asking = False
         return None
 
     def _follow(self, spec: ModuleSpec) -> None:
