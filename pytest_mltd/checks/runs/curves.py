@@ -36,7 +36,7 @@ class Curve:
 
     @property
     def start(self) -> float:
-        """The level at which the loss began: its first value, or the median of the first ten where it is noisy and that is higher.
+        """The level at which the loss began: its first value, or the median of the first ten where it is noisy and higher.
 
         Elsewhere the first value counts alone: a loss may fall fourfold, or explode, in the very first step.
         """

@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pytest_mltd.checks.runs.curves import no_training
+from pytest_mltd.checks.runs.first_difference import (
+    PHASES,
+    STATES,
+    Place,
+    columns_of,
+    compared,
+    count_events,
+    earlier,
+    from_random_state,
+    in_digests,
+    in_scalars,
+    names_of,
+    norms_of,
+    paired,
+    states_differ,
+    unseeded_generator,
+)
 from pytest_mltd.checks.runs.places import at_site, counted
 from pytest_mltd.core.asking import asserting, check
 from pytest_mltd.core.findings import Finding, Plain, Table, not_asked
 from pytest_mltd.core.traces import NO_DIGEST, SeedCall, Trace, as_trace
 
 # Columns of `digests` in the order in which a step computes them: (column, phase, name where it is a single value).
-_PHASES = (
-    ("python", "random state", "Python"),
-    ("numpy", "random state", "numpy"),
-    ("torch", "random state", "torch"),
-    ("inputs", "batch", "inputs"),
-    ("output", "forward", ""),
-    ("loss", "loss", "loss"),
-    ("grad", "backward", ""),
-    ("grad_used", "gradient as used", ""),
-    ("optimizer_state", "update", "optimizer state"),
-    ("weight", "weights", ""),
-)
-_STATES = ("python", "numpy", "torch")
-_SCALARS = (
-    ("lr", "learning rate"),
-    ("loss", "loss"),
-    ("grad_norm", "gradient norm"),
-    ("grad_norm_used", "gradient norm as used"),
-)
 
 
 @check("two runs", explains=("*",), rank=5, family="runs")
@@ -65,24 +61,6 @@ def check_divergence(first: Any, second: Any, *, allow: Mapping[str, str] | None
 
 
 assert_no_divergence = asserting(check_divergence)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """The first difference: a column of a table at a step. ``agreed`` counts the equal values before it."""
-
-    step: int
-    after: int  # the last step that was equal in all that was compared, -1 for none
-    column: str
-    phase: str
-    name: str
-    agreed: int
-    norms: tuple[float | None, float | None] = (None, None)
-
-    @property
-    def exact(self) -> bool:
-        """Whether no step lies between the last equal one and this."""
-        return self.step <= self.after + 1
 
 
 def _settings_that_differ(one: Trace, two: Trace) -> str:
@@ -116,167 +94,13 @@ def _models_differ(one: Trace, two: Trace) -> Finding | None:
 
 
 def _first_difference(one: Trace, two: Trace) -> Finding | None:
-    place = _earlier(_in_digests(one, two), _in_scalars(one, two))
+    place = earlier(in_digests(one, two), in_scalars(one, two))
     if place is None:
         return None
-    return _difference_finding(one, two, _from_random_state(one, two, place) or place)
+    return _difference_finding(one, two, from_random_state(one, two, place) or place)
 
 
-def _from_random_state(one: Trace, two: Trace, place: _Place) -> _Place | None:
-    """Return the random state that this difference can have come from: one that differs from that very sample on.
-
-    A state that differed long before, or is never drawn from (Python's in a fresh process that seeds torch only), did no harm.
-    Only torch's can reach a forward whose inputs are equal.
-    """
-    steps, left, right = np.intersect1d(one.digests["step"], two.digests["step"], return_indices=True)
-    row = int(np.searchsorted(steps, place.step))
-    if row >= steps.size or steps[row] != place.step or place.column not in {c for c, _, _ in _PHASES}:
-        return None
-    drawn: list[_Place] = []
-    idle: list[_Place] = []
-    for index, column in enumerate(_STATES):
-        unequal = _paired(one, two, column, left, right)[0][:, 0]
-        if not unequal[row] or int(np.argmax(unequal)) < row - 1 or (place.column != "inputs" and column != "torch"):
-            continue
-        moves = np.unique(one.digests[column][left]).size > 1
-        found = _Place(place.step, place.after, column, "random state", _PHASES[index][2], place.agreed, (None, None))
-        (drawn if moves else idle).append(found)
-    return next(iter([*drawn, *([] if _unseeded(one) else idle)]), None)
-
-
-def _earlier(digest: _Place | None, scalar: _Place | None) -> _Place | None:
-    """Return the earlier of two places; a digest wins within a step, for it says more."""
-    if digest is None or scalar is None:
-        return digest or scalar
-    if scalar.step < digest.step:
-        after = min(digest.after, scalar.after) if digest.after < scalar.step else scalar.after
-        return _Place(scalar.step, after, scalar.column, scalar.phase, scalar.name, digest.agreed, scalar.norms)
-    return digest
-
-
-def _in_digests(one: Trace, two: Trace) -> _Place | None:
-    """Return the first difference among digests that both runs took, at steps that both sampled, random states left out."""
-    steps, left, right = np.intersect1d(one.digests["step"], two.digests["step"], return_indices=True)
-    if not steps.size:
-        return None
-    differ = np.zeros(steps.size, dtype=bool)
-    taken = np.zeros(steps.size, dtype=np.int64)
-    pairs = {column: _paired(one, two, column, left, right) for column, _, _ in _PHASES}
-    for column, (unequal, both) in pairs.items():
-        differ |= unequal.any(axis=1) & (column not in _STATES)
-        taken += (both & ~unequal if column in _STATES else both).sum(axis=1)
-    if not differ.any():
-        return None
-    row = int(np.argmax(differ))
-    agreed = int(taken[:row].sum())
-    after = int(steps[row - 1]) if row else -1
-    for column, phase, name in _PHASES:
-        unequal, both = pairs[column][0][row], pairs[column][1][row]
-        if column in _STATES:
-            agreed += int((both & ~unequal).sum())
-            continue
-        if unequal.any():
-            order = np.arange(unequal.size)[
-                :: -1 if phase in ("backward", "gradient as used") else 1
-            ]  # backward runs from the loss down
-            at = int(next(i for i in order if unequal[i]))
-            agreed += int(both[order[: int(np.flatnonzero(order == at)[0])]].sum())
-            names = _names(one, two, column)
-            return _Place(
-                int(steps[row]),
-                after,
-                column,
-                phase,
-                name or names[at],
-                agreed,
-                _norms(one, two, column, int(steps[row]), name or names[at]),
-            )
-        agreed += int(both.sum())
-    return None
-
-
-def _paired(one: Trace, two: Trace, column: str, left: Any, right: Any) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return (unequal, taken in both) of one column, rows × names, in the order of the first run's names."""
-    a, b = one.digests[column], two.digests[column]
-    if a.ndim == 1:
-        a, b = a[:, None], b[:, None]
-    else:
-        mine, theirs = _columns(one, two, column)
-        a, b = a[:, mine], b[:, theirs]
-    a, b = a[left], b[right]
-    both = (a != NO_DIGEST) & (b != NO_DIGEST)
-    return both & (a != b), both
-
-
-def _names(one: Trace, two: Trace, column: str) -> list[str]:
-    if one.digests[column].ndim == 1:
-        return [column]
-    names = _all_names(one, column)
-    return [names[i] for i in _columns(one, two, column)[0]]
-
-
-def _all_names(trace: Trace, column: str) -> list[str]:
-    return [m.name for m in trace.modules] if column == "output" else [p.name for p in trace.parameters]
-
-
-def _columns(one: Trace, two: Trace, column: str) -> tuple[list[int], list[int]]:
-    """Return the columns of both runs that have the same name."""
-    mine, theirs = _all_names(one, column), _all_names(two, column)
-    places = {name: i for i, name in enumerate(theirs)}
-    pairs = [(i, places[name]) for i, name in enumerate(mine) if name in places]
-    return [i for i, _ in pairs], [j for _, j in pairs]
-
-
-def _norms(one: Trace, two: Trace, column: str, step: int, name: str) -> tuple[float | None, float | None]:
-    """Return the norm that goes with a digest in both runs, where one was recorded."""
-    table, kept = {
-        "grad": ("parameter_norms", "grad"),
-        "grad_used": ("parameter_norms", "grad_used"),
-        "weight": ("updates", "weight"),
-    }.get(column, ("", ""))
-    if column == "loss":
-        values = [float(t.steps["loss"][step]) if step < t.n_steps else None for t in (one, two)]
-        return values[0], values[1]
-    if not table or column == "weight":  # that norm is the one before the step
-        return None, None
-    found: list[float | None] = []
-    for trace in (one, two):
-        rows = getattr(trace, table)
-        row = np.flatnonzero(rows["step"] == step)
-        index = next((i for i, p in enumerate(trace.parameters) if p.name == name), -1)
-        value = float(rows[kept][row[0], index]) if row.size and index >= 0 else -1.0
-        found.append(value if value >= 0 or np.isnan(value) else None)
-    return found[0], found[1]
-
-
-def _in_scalars(one: Trace, two: Trace) -> _Place | None:
-    """Return the first difference among the numbers that are kept at each step."""
-    length = min(one.n_steps, two.n_steps)
-    if not length:
-        return _in_losses(one, two)
-    best: _Place | None = None
-    for column, name in _SCALARS:
-        a, b = one.steps[column][:length], two.steps[column][:length]
-        unequal = (a != b) & ~(np.isnan(a) | np.isnan(b))
-        unequal |= np.isnan(a) != np.isnan(b) if column == "loss" else False
-        at = int(np.argmax(unequal)) if unequal.any() else -1
-        if at >= 0 and (best is None or at < best.step):
-            phase = {"lr": "learning rate", "loss": "loss"}.get(column, "backward")
-            best = _Place(at, at - 1, column, phase, name, at * len(_SCALARS), (float(a[at]), float(b[at])))
-    return best
-
-
-def _in_losses(one: Trace, two: Trace) -> _Place | None:
-    length = min(one.losses["value"].size, two.losses["value"].size)
-    a, b = one.losses["value"][:length], two.losses["value"][:length]
-    unequal = ~((a == b) | (np.isnan(a) & np.isnan(b)))
-    if not unequal.any():
-        return None
-    at = int(np.argmax(unequal))
-    return _Place(at, at - 1, "loss", "loss", "loss", at, (float(a[at]), float(b[at])))
-
-
-def _difference_finding(one: Trace, two: Trace, place: _Place) -> Finding:
+def _difference_finding(one: Trace, two: Trace, place: Place) -> Finding:
     cause, shows, next_step = _cause(one, two, place)
     where = f"{place.phase} of '{place.name}'" if place.name not in (place.phase, "inputs") else f"the {place.name}"
     if place.exact:
@@ -303,7 +127,7 @@ def _difference_finding(one: Trace, two: Trace, place: _Place) -> Finding:
     )
 
 
-def _table(one: Trace, two: Trace, place: _Place) -> Table:
+def _table(one: Trace, two: Trace, place: Place) -> Table:
     rows = list(_rows(one, two, place))
     culprit = next((i for i, row in enumerate(rows) if row[2] == place.name and row[1] == place.phase), None)
     if culprit is None:
@@ -316,13 +140,13 @@ def _table(one: Trace, two: Trace, place: _Place) -> Table:
     )
 
 
-def _rows(one: Trace, two: Trace, place: _Place) -> Iterator[tuple[Plain, ...]]:
+def _rows(one: Trace, two: Trace, place: Place) -> Iterator[tuple[Plain, ...]]:
     """Yield what was compared at the step: single values by name, many of one phase as their count while they are equal."""
     at = [np.flatnonzero(t.digests["step"] == place.step) for t in (one, two)]
-    if not at[0].size or not at[1].size or place.column not in {c for c, _, _ in _PHASES}:
+    if not at[0].size or not at[1].size or place.column not in {c for c, _, _ in PHASES}:
         return
-    for column, phase, name in _PHASES:
-        unequal, both = (m[0] for m in _paired(one, two, column, at[0][:1], at[1][:1]))
+    for column, phase, name in PHASES:
+        unequal, both = (m[0] for m in paired(one, two, column, at[0][:1], at[1][:1]))
         if not both.any():
             continue
         if name:
@@ -330,24 +154,24 @@ def _rows(one: Trace, two: Trace, place: _Place) -> Iterator[tuple[Plain, ...]]:
                 place.step,
                 phase,
                 name,
-                *_norms(one, two, column, place.step, name),
+                *norms_of(one, two, column, place.step, name),
                 "differ" if unequal.any() else "same",
             )
             continue
-        names = _names(one, two, column)
+        names = names_of(one, two, column)
         same = int((both & ~unequal).sum())
         if not unequal.any():
             yield (place.step, phase, f"all {same:,}", None, None, "same")
             continue
         order = list(range(len(names)))[:: -1 if phase in ("backward", "gradient as used") else 1]
         for i in [i for i in order if unequal[i]][:3]:
-            yield (place.step, phase, names[i], *_norms(one, two, column, place.step, names[i]), "differ")
+            yield (place.step, phase, names[i], *norms_of(one, two, column, place.step, names[i]), "differ")
 
 
-def _cause(one: Trace, two: Trace, place: _Place) -> tuple[str, str, str]:
+def _cause(one: Trace, two: Trace, place: Place) -> tuple[str, str, str]:
     """Return the class of cause, what the evidence shows, and the next step."""
-    unseeded = _unseeded(one)
-    if place.column in _STATES:
+    unseeded = unseeded_generator(one)
+    if place.column in STATES:
         return _random_cause(one, two, place)
     if place.column == "inputs":
         if _reordered(one, two):
@@ -369,7 +193,7 @@ def _cause(one: Trace, two: Trace, place: _Place) -> tuple[str, str, str]:
             "The learning rate differs before anything else: these are two configurations.",
             "compare the settings of both runs",
         )
-    compared = place.column in {c for c, _, _ in _PHASES}
+    compared = place.column in {c for c, _, _ in PHASES}
     weights = _initial_weights(one, two) if place.step == 0 else ""
     if weights:
         return (
@@ -393,7 +217,7 @@ def _cause(one: Trace, two: Trace, place: _Place) -> tuple[str, str, str]:
     )
 
 
-def _random_cause(one: Trace, two: Trace, place: _Place) -> tuple[str, str, str]:
+def _random_cause(one: Trace, two: Trace, place: Place) -> tuple[str, str, str]:
     who = {"python": "random", "numpy": "numpy", "torch": "torch"}[place.column]
     a, b = (_last_seed(t, who, place.step) for t in (one, two))
     if a is not None and b is not None and a.value != b.value:
@@ -435,11 +259,6 @@ def _last_seed(trace: Trace, who: str, step: int) -> SeedCall | None:
     return mine[-1] if mine else None
 
 
-def _unseeded(trace: Trace) -> str:
-    found = [s for s in trace.seeds if s.value is None]
-    return f" {found[0].what}() was made without a seed{at_site(found[0].site)}." if found else ""
-
-
 def _seed_words(one: Trace, two: Trace) -> str:
     """Say which seed call was given two values, if one was."""
     for a, b in zip(one.seeds, two.seeds, strict=False):
@@ -449,7 +268,7 @@ def _seed_words(one: Trace, two: Trace) -> str:
 
 
 def _states_seen(one: Trace, two: Trace) -> str:
-    seen = [c for c in _STATES if (one.digests[c] != NO_DIGEST).any() and (two.digests[c] != NO_DIGEST).any()]
+    seen = [c for c in STATES if (one.digests[c] != NO_DIGEST).any() and (two.digests[c] != NO_DIGEST).any()]
     words = [{"python": "Python's", "numpy": "numpy's", "torch": "torch's"}[c] for c in seen]
     joined = " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
     return f"{joined} random states" if words else "the numbers"
@@ -471,7 +290,7 @@ def _initial_weights(one: Trace, two: Trace) -> str:
     """Return the first parameter whose norm before step 0 differs."""
     if not all(t.updates["step"].size and t.updates["step"][0] == 0 for t in (one, two)):
         return ""
-    mine, theirs = _columns(one, two, "weight")
+    mine, theirs = columns_of(one, two, "weight")
     a, b = one.updates["weight"][0, mine], two.updates["weight"][0, theirs]
     unequal = (a >= 0) & (b >= 0) & (a != b)
     return one.parameters[mine[int(np.argmax(unequal))]].name if unequal.any() else ""
@@ -500,16 +319,16 @@ def _ends_differ(one: Trace, two: Trace) -> Finding | None:
 def _equal(one: Trace, two: Trace) -> Finding:
     steps = np.intersect1d(one.digests["step"], two.digests["step"]).size
     common = min(one.n_steps, two.n_steps)
-    events = _events(one, two)
+    events = count_events(one, two)
     if not events:
         return not_asked("the runs have nothing recorded in common (digests at no common step)")
     looked = [f"{counted(common, 'step')} of both", f"digests at {steps:,} of them"]
     if one.n_steps != two.n_steps:
         looked.append(f"the shorter was {min((one, two), key=lambda t: t.n_steps).ended} after {common:,}")
-    odd = [name for column, _, name in _PHASES[:3] if _states_differ(one, two, column)]
+    odd = [name for column, _, name in PHASES[:3] if states_differ(one, two, column)]
     if odd:
         looked.append(f"the random state of {' and '.join(odd)} differed, and nothing followed from it")
-    skipped = [phase for column, phase, _ in _PHASES if not _compared(one, two, column)]
+    skipped = [phase for column, phase, _ in PHASES if not compared(one, two, column)]
     if skipped:
         looked.append("not compared: " + ", ".join(dict.fromkeys(skipped)))
     return Finding(
@@ -518,23 +337,3 @@ def _equal(one: Trace, two: Trace) -> Finding:
         amount=events,
         looked_at="; ".join(looked),
     )
-
-
-def _states_differ(one: Trace, two: Trace, column: str) -> bool:
-    _, left, right = np.intersect1d(one.digests["step"], two.digests["step"], return_indices=True)
-    return bool(_paired(one, two, column, left, right)[0].any())
-
-
-def _events(one: Trace, two: Trace) -> int:
-    """Return how many values were there to compare."""
-    _, left, right = np.intersect1d(one.digests["step"], two.digests["step"], return_indices=True)
-    total = sum(int(_paired(one, two, column, left, right)[1].sum()) for column, _, _ in _PHASES) if left.size else 0
-    length = min(one.n_steps, two.n_steps)
-    for column, _ in _SCALARS:
-        total += int((~np.isnan(one.steps[column][:length]) & ~np.isnan(two.steps[column][:length])).sum())
-    return total if length else min(one.losses["value"].size, two.losses["value"].size)
-
-
-def _compared(one: Trace, two: Trace, column: str) -> bool:
-    _, left, right = np.intersect1d(one.digests["step"], two.digests["step"], return_indices=True)
-    return bool(left.size and _paired(one, two, column, left, right)[1].any())

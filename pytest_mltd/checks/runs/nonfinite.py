@@ -1,0 +1,119 @@
+"""Where a NaN or an infinity came into a run: the first step, and the place within it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from pytest_mltd.checks.runs.curves import Curve, Floats
+from pytest_mltd.checks.runs.excerpts import curve_at, steps_table
+from pytest_mltd.checks.runs.places import at_site
+from pytest_mltd.core.findings import Finding
+from pytest_mltd.core.rendering import number
+from pytest_mltd.core.traces import Fact, Trace
+
+
+def first_nonfinite(trace: Trace) -> int | None:
+    """Return the first step whose loss or used gradient is not finite, unless something kept it from the weights."""
+    loss, owners = trace.steps["loss"], trace.steps["optimizer"]
+    had_loss = trace.steps["backwards"] > 0
+    bad = (trace.steps["nonfinite"] > 0) | (had_loss & ~np.isfinite(loss))
+    if not trace.n_steps or trace.level == "scalars":
+        values, at = trace.losses["value"], trace.losses["step"]
+        wrong = np.flatnonzero(~np.isfinite(values))
+        return int(at[wrong[0]]) if wrong.size else None
+    if not bad.any():
+        return None
+    for optimizer in np.unique(owners[bad]):
+        mine = np.flatnonzero(owners == optimizer)
+        wrong = mine[bad[mine]]
+        if wrong.size and not _recovered(trace, bad, mine, int(wrong[0])):
+            return int(np.flatnonzero(bad & np.isin(owners, owners[wrong]))[0])
+    return None
+
+
+def _recovered(trace: Trace, bad: Any, mine: Any, first: int) -> bool:
+    """Whether the steps after a bad one are good again, and the weights finite: the step was kept from them."""
+    after = mine[mine > first]
+    if after.size < 3 or bad[after[-3:]].any() or bad[mine].mean() > 0.1:
+        return False
+    later = trace.updates["step"] > first
+    return bool(later.any() and np.isfinite(trace.updates["weight"][later]).all())
+
+
+def nonfinite_finding(trace: Trace, step: int) -> Finding:
+    born = next((f for f in trace.facts if f.kind == "nonfinite" and f.step <= step + 1), None)
+    curve = curve_at(trace, step)
+    value = trace.steps["loss"][step] if step < trace.n_steps else math.nan
+    if trace.level == "scalars" or not trace.n_steps:
+        value = trace.losses["value"][np.flatnonzero(trace.losses["step"] == step)[-1]]
+    place, where = _birthplace(trace, step, born, bool(np.isfinite(value)), curve)
+    if np.isfinite(value):
+        what = f"the gradient of '{place}' is not finite from step {step} on, while the loss there is {number(value)}"
+    else:
+        what = f"the loss is {number(value)} from step {step} on{where}"
+    before = curve.value[curve.step < step] if curve else np.zeros(0)
+    before = before[np.isfinite(before)]
+    if before.size and not np.isfinite(value):
+        what += f"; the last finite one was {number(before[-1])}"
+    return Finding(
+        ok=False,
+        headline=what,
+        culprit=place,
+        step=step,
+        table=steps_table(trace, step, curve),
+        shows=_nonfinite_shows(before, bool(np.isfinite(value)), born),
+        next_step=f"run step {step} under torch.autograd.set_detect_anomaly(True): it names the operation",
+    )
+
+
+def _birthplace(trace: Trace, step: int, born: Fact | None, loss_finite: bool, curve: Curve | None) -> tuple[str, str]:
+    """Return the plain name of the place, and the words that say it after "from step n on"."""
+    if born is not None and not loss_finite:
+        operation = str(born.details.get("operation", "")).removesuffix("Backward0")
+        site = str(born.details.get("site", ""))
+        place = born.who or operation or "loss"
+        made = f"made by {operation}" if operation and operation != place else "made"
+        return place, f", {made} in '{place}'{at_site(site)}"
+    if loss_finite:
+        norms = trace.parameter_norms
+        row = np.flatnonzero(norms["step"] == step)
+        if row.size:
+            wrong = np.flatnonzero(~np.isfinite(norms["grad_used"][row[0]]))
+            if wrong.size:
+                return trace.parameters[wrong[-1]].name, ""
+        return "gradient", ""
+    module = _first_bad_module(trace, step)
+    if module:
+        return module, f", first in the output of '{module}'"
+    name = curve.name if curve else "loss"
+    return name, f" in '{name}'" if curve else ""
+
+
+def _first_bad_module(trace: Trace, step: int) -> str:
+    row = np.flatnonzero(trace.outputs["step"] == step)
+    if not row.size:
+        return ""
+    here = row[0]
+    called = trace.outputs["rows"][here] >= 0
+    finite = np.isfinite(trace.outputs["mean"][here]) & np.isfinite(trace.outputs["max"][here])
+    wrong = np.flatnonzero(called & ~finite)
+    return trace.modules[wrong[0]].name if wrong.size else ""
+
+
+def _nonfinite_shows(before: Floats, loss_finite: bool, born: Fact | None) -> str:
+    half = "float16" in str(born.details.get("dtype", "")) if born is not None else False
+    if half:
+        return "The operation ran in float16, which ends at 65,504: larger values overflow to inf there, and inf - inf is NaN."
+    if loss_finite:
+        return (
+            "A finite loss has a gradient that is not: sqrt or norm at zero, a division or log behind "
+            "torch.where, an overflow."
+        )
+    if before.size >= 4 and before[-1] > 10 * np.median(before):
+        return f"The loss had grown from {number(float(np.median(before)))} before: it overflowed."
+    if before.size:
+        return "Losses were ordinary until then: one operation made it (log of zero, 0/0, an overflow), or the batch held it."
+    return "The first loss already is: the inputs, the initial weights or the loss function hold it."
