@@ -30,8 +30,6 @@ from pytest_mltd.core.asking import asserting, check
 from pytest_mltd.core.findings import Finding, Plain, Table, not_asked
 from pytest_mltd.core.traces import NO_DIGEST, SeedCall, Trace, as_trace
 
-# Columns of `digests` in the order in which a step computes them: (column, phase, name where it is a single value).
-
 
 @check("two runs", explains=("*",), rank=5, family="runs")
 def check_divergence(first: Any, second: Any, *, allow: Mapping[str, str] | None = None) -> Finding:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pytest_mltd.checks.runs.places import at_site
 from pytest_mltd.core.traces import NO_DIGEST, Trace
 
+# Columns of `digests` in the order in which a step computes them: (column, phase, name where it is a single value).
 PHASES = (
     ("python", "random state", "Python"),
     ("numpy", "random state", "numpy"),
@@ -23,11 +24,7 @@ PHASES = (
     ("optimizer_state", "update", "optimizer state"),
     ("weight", "weights", ""),
 )
-
-
 STATES = ("python", "numpy", "torch")
-
-
 _SCALARS = (
     ("lr", "learning rate"),
     ("loss", "loss"),
