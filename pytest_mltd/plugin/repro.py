@@ -105,6 +105,7 @@ class _TrialOf:
             "folder": str(self.folder / f"run{len(self.ran) + 1}"),
             "before_ns": self._before_ns,
             "began_ns": now,
+            "protected": [path for ran in self.ran for path in ran.extra.get("witness", {}).get("changed", ())],
             "strict": bool(self.ran) or settings.repro_scope == "all",
         }
         still = float(settings.repro_timeout)
@@ -130,7 +131,10 @@ class _TrialOf:
         one, two = comparable(Trace.load(first)), comparable(Trace.load(second))
         policy = self.item.config.stash.get(POLICY, None) or asking.Policy()
         with asking.policy(policy):
-            finding = check_divergence(one, two)
+            try:
+                finding = check_divergence(one, two)
+            except Exception as error:  # a defect of the check must end neither the session nor in a pass
+                return _uncomparable(error)
         return explained(finding, one, two, Beside(self.ran[-1].reread, self.ran[0].drawn))
 
 
@@ -225,6 +229,19 @@ def _account(item: pytest.Item, result: Repro, ran: list[Ran], settings: Setting
 def _one_outcome(result: Repro) -> Outcome:
     failed = [o for o in result.outcomes if o.kind != "passed"]
     return failed[0] if failed else result.outcomes[0]
+
+
+def _uncomparable(error: Exception) -> Finding:
+    from pytest_mltd.core.findings import Finding
+
+    return Finding(
+        ok=False,
+        id="runs.divergence",
+        headline=f"the comparison of the two runs failed: {type(error).__name__}: {error}",
+        culprit="comparison",
+        shows="This is a defect of pytest-mltd and says nothing about the test.",
+        next_step="report it, with the two recorded runs",
+    )
 
 
 def _always(outcome: Outcome) -> bool:

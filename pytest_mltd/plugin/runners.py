@@ -66,8 +66,8 @@ def run_here(item: pytest.Item, condition: Condition, job: Mapping[str, Any]) ->
     Args:
         item: the test.
         condition: what is imposed on it.
-        job: ``folder`` for its traces, ``before_ns`` and ``began_ns`` as for `witness.watch`, ``strict`` whether a write to a
-            file that was there before always ends the run, or only once the test has used mltd.
+        job: ``folder`` for its traces; ``before_ns``, ``began_ns`` and ``protected`` as for `witness.watch`; ``strict``:
+            whether a write to a file that was there before always ends the run, or only once the test has used mltd.
     """
     folder = Path(job["folder"])
     folder.mkdir(exist_ok=True)
@@ -79,6 +79,7 @@ def run_here(item: pytest.Item, condition: Condition, job: Mapping[str, Any]) ->
         seen = witness.watch(
             before_ns=job["before_ns"],
             began_ns=job["began_ns"],
+            protected=job["protected"],
             forbids=lambda: job["strict"] or trial.used or _is_recording(),
         )
         left = ""

@@ -10,7 +10,14 @@ from pytest_mltd.core.findings import Finding
 from pytest_mltd.core.traces import SeedCall, Trace
 
 CLOCKS = ("time.time", "time.time_ns", "time.perf_counter", "time.perf_counter_ns")
-ENTROPY = ("random.Random() without a seed", "the system's entropy", "uuid.uuid4", "uuid.uuid1", "torch.seed")
+ENTROPY = (
+    "numpy.random.default_rng() without a seed",
+    "random.Random() without a seed",
+    "the system's entropy",
+    "uuid.uuid4",
+    "uuid.uuid1",
+    "torch.seed",
+)
 # What a run may have asked for that is another thing each time, the likeliest reason for a difference first.
 SUSPICION = (
     "random.Random() without a seed",
@@ -140,10 +147,11 @@ def _something_drawn(finding: Finding, beside: Beside) -> Finding | None:
         return None
     what, line = suspects[0]
     if what in ENTROPY:
+        made = what.endswith("without a seed")
         return _because(
             finding,
-            "entropy",
-            f"it draws on {what} at {line}",
+            "unseeded generator" if made else "entropy",
+            f"unseeded random generator: {what} at {line}" if made else f"it draws on {what} at {line}",
             f"{finding.shows} {what[0].upper()}{what[1:]} gives another value each time, and no seed reaches it.".strip(),
             "draw it from a generator that is made with the run's seed",
             culprit=line,

@@ -72,7 +72,11 @@ def closed_over(function: FunctionType) -> dict[str, Any]:
 
 def _attributes(function: FunctionType) -> list[Any]:
     """Return what the function may mean by ``module.name``, for the user's own modules."""
-    modules = [m for m in closed_over(function).values() if isinstance(m, ModuleType) and is_users(getattr(m, "__file__", None) or "<")]
+    modules = [
+        m
+        for m in closed_over(function).values()
+        if isinstance(m, ModuleType) and is_users(getattr(m, "__file__", None) or "<")
+    ]
     return [vars(m)[name] for m in modules for name in _names_in(function.__code__) if name in vars(m)]
 
 

@@ -10,7 +10,7 @@ import os
 import stat
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -35,13 +35,15 @@ class Overwrites(BaseException):
 
 @dataclass(slots=True)
 class Witness:
-    """What was seen. ``wrote`` is the file that was there before and was not written; "" when there was none.
+    """What was seen. ``wrote`` is the file that was there before and was kept from being changed; "" when there was none.
+    ``changed`` are those that were there before and were changed, because nothing forbade it yet.
 
     ``reread`` are files that an earlier run of the same trial made or changed and this one read. ``drawn`` are pairs of what
     differs each time it is asked (a clock, the system's entropy) and the line of the user's code that asked it.
     """
 
     wrote: str = ""
+    changed: list[str] = field(default_factory=list)
     reread: list[str] = field(default_factory=list)
     drawn: list[tuple[str, str]] = field(default_factory=list)
 
@@ -50,10 +52,15 @@ class Witness:
             self.drawn.append((what, line))
 
     def as_dict(self) -> dict[str, Any]:
-        return {"wrote": self.wrote, "reread": self.reread, "drawn": [list(pair) for pair in self.drawn]}
+        return {
+            "wrote": self.wrote,
+            "changed": self.changed,
+            "reread": self.reread,
+            "drawn": [list(pair) for pair in self.drawn],
+        }
 
 
-def watch(*, before_ns: int, began_ns: int, forbids: Callable[[], bool]) -> Witness:
+def watch(*, before_ns: int, began_ns: int, forbids: Callable[[], bool], protected: Iterable[str] = ()) -> Witness:
     """Watch this process from now to its end.
 
     Args:
@@ -61,9 +68,10 @@ def watch(*, before_ns: int, began_ns: int, forbids: Callable[[], bool]) -> Witn
             before.
         began_ns: when this run began.
         forbids: whether, at this moment, a write to a file that was there before ends the run.
+        protected: more files that were there before, although an earlier run changed them.
     """
     seen = Witness()
-    rules = _Rules(seen, before_ns - CLOCK_STEP_NS, began_ns - CLOCK_STEP_NS, forbids)
+    rules = _Rules(seen, before_ns - CLOCK_STEP_NS, began_ns, forbids, frozenset(protected))
     sys.addaudithook(rules.hear)
     _tap_entropy(seen)
     return seen
@@ -93,8 +101,12 @@ def user_line(frame: FrameType | None, *, through: tuple[str, ...] = ()) -> str:
 class _Rules:
     """The audit hook. It must be quick and must not fail: it hears every import and every file."""
 
-    def __init__(self, seen: Witness, before_ns: int, began_ns: int, forbids: Callable[[], bool]) -> None:
-        self.seen, self.before_ns, self.began_ns, self.forbids = seen, before_ns, began_ns, forbids
+    def __init__(
+        self, seen: Witness, before_ns: int, began_ns: int, forbids: Callable[[], bool], protected: frozenset[str]
+    ) -> None:
+        self.seen, self.before_ns, self.began_ns = seen, before_ns, began_ns
+        self.forbids, self.protected = forbids, protected
+        self.own: set[str] = set()  # files that this run wrote
         self.handlers: dict[str, Callable[[tuple[Any, ...]], None]] = {
             "open": self._opened,
             "os.rename": self._renamed,
@@ -139,16 +151,22 @@ class _Rules:
         if isinstance(path, int) or (isinstance(folder, int) and folder != -1):
             return
         name = os.path.abspath(os.fsdecode(path))
-        if not self.seen.wrote and self._was_there(name) and self.forbids():
+        self.own.add(name)
+        if self.seen.wrote or not self._was_there(name):
+            return
+        if self.forbids():
             self.seen.wrote = _near(name)
             raise Overwrites(_stopped(_near(name)))
+        self.seen.changed.append(name)
 
     def _was_there(self, name: str) -> bool:
         if TOOLS.intersection(name.split(os.sep)) or name.startswith(("/dev/", "/proc/", "/sys/")):
             return False
         found = os.stat(name)
         # An empty file holds nothing that could be lost; lock files are of that kind.
-        return stat.S_ISREG(found.st_mode) and found.st_size > 0 and found.st_ctime_ns < self.before_ns
+        if not stat.S_ISREG(found.st_mode) or not found.st_size:
+            return False
+        return found.st_ctime_ns < self.before_ns or name in self.protected
 
     def _read(self, path: str) -> None:
         if path.endswith((".py", ".pyc", ".so")):
@@ -156,7 +174,7 @@ class _Rules:
         found = os.stat(path)
         if self.before_ns <= found.st_ctime_ns < self.began_ns and stat.S_ISREG(found.st_mode):
             near = _near(os.path.abspath(path))
-            if near not in self.seen.reread:
+            if near not in self.seen.reread and os.path.abspath(path) not in self.own:
                 self.seen.reread.append(near)
 
 
@@ -226,6 +244,21 @@ def _tap_generators(random: Any, seen: Witness) -> None:
         real(self, x)
 
     random.Random.__init__ = made
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.default_rng = _Unseeded(numpy_random.default_rng, seen)  # type: ignore[attr-defined]
+
+
+class _Unseeded(_Tap):
+    """Notes a generator that is made without a seed; one that is given something is none of its business."""
+
+    def __init__(self, real: Callable[..., Any], seen: Witness) -> None:
+        super().__init__("numpy.random.default_rng() without a seed", real, seen)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if all(value is None for value in (*args, *kwargs.values())):
+            self.seen.note(self.name, user_line(sys._getframe(1)))
+        return self.real(*args, **kwargs)
 
 
 _LIBRARY = tuple(

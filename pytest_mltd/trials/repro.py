@@ -32,23 +32,21 @@ class Repro:
     ``verdict``: "once" (not worth a second run), "same", "differs" (the outcome is the same, what led to it is not), "flaky"
     (the outcomes differ), "stopped" (a run was about to change a file that was there before), "undecided" (a run told nothing).
     ``difference`` is the first difference. ``hash_seed`` is True when the difference follows Python's hash seed, False when
-    it was found not to, None when that was not asked.
+    it was found not to, None when that was not asked. ``compared`` is how many recorded runs were compared bit for bit, and
+    ``uncompared`` why others were not.
     """
 
     verdict: Verdict
     outcomes: tuple[Outcome, ...]
     difference: Finding | None = None
     hash_seed: bool | None = None
+    compared: int = 0
+    uncompared: str = ""
 
     @property
     def ok(self) -> bool:
         """The test passed, as often as it ran and in the same way."""
         return self.verdict in ("once", "same") and self.outcomes[0].kind in ("passed", "skipped")
-
-    @property
-    def compared(self) -> int:
-        """How many recorded runs were compared bit for bit."""
-        return 0 if self.verdict == "once" else len(self.outcomes[0].traces)
 
     @property
     def sentence(self) -> str:
@@ -62,9 +60,7 @@ class Repro:
         if self.verdict == "undecided":
             return f"not compared: {_first(o.reason for o in self.outcomes if o.kind == 'undecided')}"
         if self.verdict == "same":
-            exactly = (
-                "bit for bit" if self.compared else "outcome and findings; no run was recorded to compare bit for bit"
-            )
+            exactly = "bit for bit" if self.compared else f"outcome and findings; {self.uncompared}"
             word = "reproduced" if first.kind == "failed" else first.kind
             return f"{word} {1 + len(later)} of {1 + len(later)}, {exactly}"
         where = f": {self.difference.headline}" if self.difference is not None else ""
@@ -116,12 +112,14 @@ def judge(first: Outcome, second: Outcome, compare: Compare) -> Repro:
         return Repro(verdict="stopped", outcomes=outcomes)
     if second.kind == "undecided":
         return Repro(verdict="undecided", outcomes=outcomes)
-    difference = _first_difference(first, second, compare)
+    findings = [compare(one, other) for one, other in zip(first.traces, second.traces, strict=False)]
+    asked = [f for f in findings if f.asked]
+    uncompared = _first(f.headline for f in findings if not f.asked) or "no run was recorded to compare bit for bit"
+    difference = _first_difference(first, second, findings)
+    verdict: Verdict = "differs" if difference is not None else "same"
     if first.kind != second.kind or first.fingerprint != second.fingerprint:
-        return Repro(verdict="flaky", outcomes=outcomes, difference=difference)
-    if difference is not None:
-        return Repro(verdict="differs", outcomes=outcomes, difference=difference)
-    return Repro(verdict="same", outcomes=outcomes)
+        verdict = "flaky"
+    return Repro(verdict=verdict, outcomes=outcomes, difference=difference, compared=len(asked), uncompared=uncompared)
 
 
 def _hash_seeds(condition: Condition) -> tuple[Condition, Condition]:
@@ -130,9 +128,8 @@ def _hash_seeds(condition: Condition) -> tuple[Condition, Condition]:
     return replace(condition, hash_seed=1), replace(condition, hash_seed=2)
 
 
-def _first_difference(first: Outcome, second: Outcome, compare: Compare) -> Finding | None:
-    for one, other in zip(first.traces, second.traces, strict=False):
-        finding = compare(one, other)
+def _first_difference(first: Outcome, second: Outcome, compared: list[Finding]) -> Finding | None:
+    for finding in compared:
         if finding.failed:
             return finding
     if len(first.traces) != len(second.traces):

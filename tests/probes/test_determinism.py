@@ -19,7 +19,7 @@ FAULTY = {  # program: (class of cause, words in the message)
     "seed_from_process": ("seed", ["random.seed is given another value each run"]),
     "noise_from_the_system": ("entropy", ["the system's entropy at"]),
     "order_from_the_system": ("entropy", ["the system's entropy at"]),
-    "own_python_generator": ("entropy", ["random.Random() without a seed at"]),
+    "own_python_generator": ("unseeded generator", ["random.Random() without a seed at"]),
     "dropout_with_own_generator": ("unseeded generator", ["unseeded random generator: numpy.random.default_rng()"]),
     "resumes_from_last_checkpoint": ("file", ["run 2 read 'last.pt', which run 1 wrote"]),
     "reads_a_cache_it_wrote": ("file", ["run 2 read 'statistics.npy', which run 1 wrote"]),

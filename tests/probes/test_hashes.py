@@ -28,7 +28,7 @@ def hashed(word):
 
 class Vocabulary:
     def __init__(self, words):
-        self.index = [w for w in {w.lower() for w in words}]
+        self.index = tuple({w.lower() for w in words})
 
 
 def by_a_class(words):
@@ -48,7 +48,7 @@ def ordered(words):
 
 
 def of_numbers():
-    return [n for n in NUMBERS] + list({1, 2})
+    return list(NUMBERS) + list({1, 2})
 
 
 def counted(words):

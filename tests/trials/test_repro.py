@@ -1,0 +1,139 @@
+"""The driver that runs something twice: what it attempts, and what it makes of the outcomes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_mltd.core.findings import Finding, not_asked
+from pytest_mltd.core.trials import Condition, Outcome
+from pytest_mltd.trials.repro import judge, repro
+
+
+def compare(first, second):
+    """Compare "traces" by their names."""
+    same = first == second
+    return Finding(
+        ok=same, headline="equal" if same else "differ at step 3", culprit="" if same else "w", looked_at="all"
+    )
+
+
+def attempts(*outcomes):
+    """Return a runner that hands out outcomes in turn, and the list of the conditions it was given."""
+    waiting, given_conditions = list(outcomes), []
+
+    def attempt(condition):
+        given_conditions.append(condition)
+        return waiting.pop(0)
+
+    return attempt, given_conditions
+
+
+def passed(*traces, **more):
+    return Outcome(kind="passed", traces=traces, **more)
+
+
+def failed(fingerprint="f", *traces):
+    return Outcome(kind="failed", fingerprint=fingerprint, traces=traces, asked=1)
+
+
+SEED = Condition(seed=0)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "verdict", "ok", "sentence"),
+    [
+        ([passed()], "once", True, "passed, run once"),
+        ([Outcome(kind="skipped", traces=("a",))], "once", True, "skipped, run once"),
+        ([Outcome(kind="failed")], "once", False, "failed, run once"),
+        ([passed("a"), passed("a")], "same", True, "passed 2 of 2, bit for bit"),
+        ([passed(asked=1), passed(asked=1)], "same", True, "passed 2 of 2, outcome and findings; no run was recorded"),
+        ([failed("f", "a"), failed("f", "a")], "same", False, "reproduced 2 of 2, bit for bit"),
+        ([passed("a"), passed("b")], "differs", False, "passed 2 of 2, but not bit for bit: differ at step 3"),
+        ([failed("f", "a"), failed("f", "b")], "differs", False, "failed 2 of 2, but not bit for bit"),
+        ([passed("a"), failed("f", "a")], "flaky", False, "flaky: passed then failed"),
+        ([failed("f", "a"), passed("b")], "flaky", False, "flaky: failed then passed: differ at step 3"),
+        ([failed("f"), failed("g")], "flaky", False, "flaky: failed twice, not with the same failure"),
+        ([passed("a"), passed("a", "b")], "differs", False, "the first run of the test recorded 1 runs, the second 2"),
+        ([passed("a", wrote="x.txt")], "stopped", False, "stopped: it was about to change 'x.txt'"),
+        ([passed("a"), passed("a", wrote="x.txt")], "stopped", False, "stopped: it was about to change 'x.txt'"),
+        ([Outcome(kind="undecided", reason="no python")], "undecided", False, "not compared: no python"),
+        ([passed("a"), Outcome(kind="undecided", reason="gone")], "undecided", False, "not compared: gone"),
+    ],
+)
+def test_each_verdict(outcomes, verdict, ok, sentence):
+    """Every pair of outcomes has its verdict and its sentence, and takes no more runs than it needs."""
+    attempt, conditions = attempts(*outcomes)
+    result = repro(attempt, SEED, compare=compare)
+    assert (result.verdict, result.ok) == (verdict, ok)
+    assert sentence in result.sentence
+    assert conditions == [SEED] * len(outcomes)
+
+
+def test_recorded_runs_that_could_not_be_compared_claim_no_bits():
+    """A comparison that was not asked is no agreement bit for bit; its reason is said."""
+
+    def not_compared(first, second):
+        return not_asked("nothing was trained while recording")
+
+    attempt, _ = attempts(passed("a"), passed("b"))
+    result = repro(attempt, SEED, compare=not_compared)
+    assert (result.verdict, result.compared) == ("same", 0)
+    assert result.sentence == "passed 2 of 2, outcome and findings; nothing was trained while recording"
+
+
+def test_findings_that_differ_are_a_difference():
+    """Another amount, culprit or verdict of a check counts; a measured time does not."""
+
+    def asked(amount, id="overlap.row_overlap"):
+        return passed(asked=1, findings=(Finding(ok=True, id=id, headline="x", amount=amount, looked_at="all"),))
+
+    assert judge(asked(1.0), asked(1.0), compare).verdict == "same"
+    assert judge(asked(1.0), asked(2.0), compare).verdict == "differs"
+    assert judge(asked(float("nan")), asked(float("nan")), compare).verdict == "same"
+    assert judge(asked(1.0, "metrics.latency"), asked(2.0, "metrics.latency"), compare).verdict == "same"
+    assert judge(asked(1.0), passed(asked=1), compare).verdict == "differs"
+
+
+class TestFreshInterpreters:
+    FRESH = Condition(seed=0, interpreter="fresh")
+
+    def test_the_runs_get_different_hash_seeds(self):
+        """Two interpreters with one hash seed would hide what depends on it."""
+        attempt, conditions = attempts(passed("a"), passed("a"))
+        assert repro(attempt, self.FRESH, compare=compare).verdict == "same"
+        assert [c.hash_seed for c in conditions] == [1, 2]
+
+    @pytest.mark.parametrize(("third", "follows"), [("a", True), ("c", False)])
+    def test_a_third_run_tells_whether_the_hash_seed_is_why(self, third, follows):
+        """A difference that goes away with the hash seed is its own."""
+        attempt, conditions = attempts(passed("a"), passed("b"), passed(third))
+        result = repro(attempt, self.FRESH, compare=compare)
+        assert (result.verdict, result.hash_seed) == ("differs", follows)
+        assert [c.hash_seed for c in conditions] == [1, 2, 1]
+
+    def test_a_given_hash_seed_is_kept(self):
+        """A condition that names one is imposed as it is."""
+        attempt, conditions = attempts(passed("a"), passed("b"))
+        assert repro(attempt, Condition(interpreter="fresh", hash_seed=5), compare=compare).hash_seed is None
+        assert [c.hash_seed for c in conditions] == [5, 5]
+
+
+outcomes = st.builds(
+    Outcome,
+    kind=st.sampled_from(["passed", "failed", "skipped"]),
+    fingerprint=st.sampled_from(["", "f", "g"]),
+    traces=st.lists(st.sampled_from(["a", "b"]), max_size=3).map(tuple),
+    asked=st.integers(0, 2),
+)
+
+
+@given(outcomes)
+def test_an_outcome_agrees_with_itself(outcome):
+    """Whatever happened, happening again in the same way is "same"."""
+    assert judge(outcome, outcome, compare).verdict == "same"
+
+
+@given(outcomes, outcomes)
+def test_the_verdict_does_not_depend_on_which_run_came_first(one, two):
+    """Order tells nothing about whether two runs agree."""
+    assert judge(one, two, compare).verdict == judge(two, one, compare).verdict
