@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,6 +25,8 @@ def check_label_leak(
     test: TableLike | None = None,
     *,
     label: str,
+    group: str | Sequence[str] | None = None,
+    key: str | Sequence[str] | None = None,
     max_auc: float = 0.95,
     max_auc_alone: float = 0.995,
     max_purity: float = 0.98,
@@ -46,6 +49,8 @@ def check_label_leak(
         train: any table.
         test: any table, or None. Its rows are added where its label is known.
         label: the column that is predicted.
+        group: the column (or columns) that name a group; what names a thing is no feature, and is not asked.
+        key: the column (or columns) that name a record; not asked either.
         max_auc: largest AUC (0.5 to 1, of the least well parted classes) that passes whatever the signs. 0.95 is a guess
             between honest columns (0.975 with no sign) and the leaks in public tables (titanic's 'boat' 0.97).
         max_auc_alone: largest AUC that passes without a sign, where every class has 100 rows. 0.995 is a guess, above every
@@ -73,7 +78,8 @@ def check_label_leak(
     first = open_table(train, "train")
     second = open_table(test, "test") if test is not None else None
     (label,) = need_columns("label", label, first)
-    features = [c for c in first.columns if c != label]
+    names = {label}.union(*(need_columns(a, n, first) for a, n in (("group", group), ("key", key)) if n is not None))
+    features = [c for c in first.columns if c not in names]
     if not features:
         return not_asked(f"{first.name} has no column but the label")
     kept, allowed = sift(allow, features)
@@ -125,11 +131,21 @@ def _read(column: Column, target: Target, limits: Limits, columns: int, in_train
     if len(column) < target.rows:  # a column that test lacks, or holds as another kind
         return read_column(column, _first_rows(target, len(column)), limits, columns, role_of(column))
     reading = read_column(column, target, limits, columns, role_of(column))
-    if reading.signs or not limits.min_rows <= in_train < target.rows:
-        return reading
-    alone, labels = column.at(np.arange(in_train)), _first_rows(target, in_train)  # test may lack what train gives away
-    in_train_only = read_column(alone, labels, limits, columns, role_of(alone))
-    return in_train_only if in_train_only.signs else reading
+    if not reading.signs and limits.min_rows <= in_train < target.rows:
+        alone, labels = column.at(np.arange(in_train)), _first_rows(target, in_train)
+        only = read_column(alone, labels, limits, columns, role_of(alone))
+        reading = only if only.signs else reading  # test may lack what train gives away
+    if _names_apart(column, in_train):
+        return replace(reading, signs=tuple(s for s in reading.signs if s.limit != "max_auc_alone"))
+    return reading
+
+
+def _names_apart(column: Column, in_train: int) -> bool:
+    """Tell whether a column of many names (patients, shops) has others in test: it cannot give away the label there."""
+    if column.kind != "text" or in_train == len(column):
+        return False
+    here, there = (set(column.values[s].tolist()) for s in (slice(in_train), slice(in_train, None)))
+    return len(here | there) > 20 and not here & there
 
 
 def _first_rows(target: Target, rows: int) -> Target:

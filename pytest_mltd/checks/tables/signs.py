@@ -312,8 +312,9 @@ def _told_in_words(column: Column, classes: NDArray[np.int64], target: Target, l
         return _told_in_words(column.at(few), classes[few], target, limits)
     table = _crossed(codes, classes, len(levels), len(target.names))
     counts: dict[str, NDArray[np.int64]] = {}
-    for words, of_level in zip(tokens(levels), table, strict=True):
-        for word in words:
+    phrases = [n.lower() for n in target.names if " " in n or not n.isalnum()] if len(target.names) <= 20 else []
+    for text, words, of_level in zip(levels, tokens(levels), table, strict=True):
+        for word in (*words, *(p for p in phrases if p in text.lower())):
             counts[word] = counts[word] + of_level if word in counts else of_level
     sizes = np.bincount(classes, minlength=len(target.names))
     told: list[tuple[float, str, int]] = []
@@ -368,6 +369,9 @@ def _signs_of_absence(
     return _pure_side(filled, target, sizes, limits, columns)
 
 
+_COMMON = 0.8  # share of a class above which a pure side is no news; a guess
+
+
 def _pure_side(filled: Bools, target: Target, sizes: NDArray[np.int64], limits: Limits, columns: int) -> list[Sign]:
     """All filled (or all empty) rows are of one class, though the others are mixed."""
     assert target.classes is not None
@@ -379,7 +383,9 @@ def _pure_side(filled: Bools, target: Target, sizes: NDArray[np.int64], limits: 
         k = int(of.argmax())
         share = float(sizes[k]) / len(filled)
         purity = float(of[k]) / rows
-        if purity > limits.max_purity and few_by_luck(rows - int(of[k]), rows * (1 - share)) * columns < 1e-6:
+        others, expected = rows - int(of[k]), rows * (1 - share)
+        honest = share > _COMMON or others > 0.05 * expected  # new houses have both a veneer and a paved drive
+        if purity > limits.max_purity and not honest and few_by_luck(others, expected) * columns < 1e-6:
             return [
                 Sign(
                     f"is {word} in {rows:,} rows, {int(of[k]):,} of them {target.name!r} = {target.names[k]!r}",

@@ -285,3 +285,26 @@ def test_a_copy_in_train_that_test_holds_as_another_type():
     frame = honest()
     train, test = frame[:400].assign(copy=lambda f: f["y"]), frame[400:].assign(copy="?")
     assert check_label_leak(train, test, label="y").culprit == "copy"
+
+
+def test_what_names_a_group_is_no_feature():
+    """A patient has one diagnosis: split by patient, that is no leak, declared or not."""
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(60), 10)
+    frame = pd.DataFrame(
+        {"patient": [f"P{p:02d}" for p in patient], "x": rng.normal(size=600), "y": rng.integers(0, 2, 60)[patient]}
+    )
+    train, test = frame[:400], frame[400:]
+    assert check_label_leak(train, test, label="y", group="patient").ok
+    assert check_label_leak(train, test, label="y").ok
+    shuffled = frame.sample(frac=1, random_state=0)
+    assert check_label_leak(shuffled[:400], shuffled[400:], label="y").culprit == "patient"
+    assert mltd.check_leakage(train, test, label="y", group="patient").ok
+
+
+def test_an_honest_gap_may_lean_to_a_common_class():
+    """Where nine of ten rows are of one class, a column filled in rows of that class alone is no news."""
+    rng = np.random.default_rng(0)
+    y = (rng.random(1000) < 0.1).astype(int)
+    filled = (rng.random(1000) < 0.3) & (y == 0)
+    assert check_label_leak({"veneer": np.where(filled, 1.0, np.nan), "x": rng.normal(size=1000), "y": y}, label="y").ok
