@@ -199,7 +199,7 @@ def _of_objects(name: str, array: Array) -> Column:
         return Column(name, "flag", _filled(present, missing, np.dtype(bool)), missing)
     if all(issubclass(k, (int, np.integer)) for k in kinds) and all(-(2**63) <= v < 2**63 for v in present):
         return Column(name, "number", _filled(present, missing, np.dtype(np.int64)), missing)
-    if all(issubclass(k, (int, float, np.number, decimal.Decimal)) for k in kinds):
+    if all(issubclass(k, (int, float, np.integer, np.floating, decimal.Decimal)) for k in kinds):
         return Column(name, "number", _filled([float(v) for v in present], missing, np.dtype(np.float64)), missing)
     if all(issubclass(k, (datetime.date, np.datetime64)) for k in kinds):
         return Column(

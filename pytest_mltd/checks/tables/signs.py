@@ -75,6 +75,11 @@ def read_column(column: Column, target: Target, limits: Limits, columns: int, ro
     ``columns`` is how many are looked at: with many of them one parts few rows by luck. ``role`` says whether the column
     only numbers the rows, or is a clock, along which an honest amount may grow without exception.
     """
+    with np.errstate(all="ignore"):  # infinite and huge values give no line and no sign, which is the answer
+        return _read(column, target, limits, columns, role)
+
+
+def _read(column: Column, target: Target, limits: Limits, columns: int, role: Role) -> Reading:
     if target.classes is not None:
         reading = _of_classes(column, target, limits, columns, role)
         if target.numbers is None or len(target.names) == 2:

@@ -306,3 +306,29 @@ def test_empty_frames_are_not_asked():
     for empty in (pd.DataFrame(), pl.DataFrame(), {}, [], pd.DataFrame({"a": []}), pl.DataFrame({"a": []})):
         found = check_row_overlap(empty, empty)
         assert not found.asked
+
+
+STRANGE = {
+    "infinite": [np.inf, 1.5, -np.inf, 2.5] * 20,
+    "huge": [1e300, -1e300, 3e299, 1.0] * 20,
+    "beyond int64": [2**63 + 1, 5, 7, 2**64 - 1] * 20,
+    "mixed": [1, "a", None, 2.5] * 20,
+    "sets": [{1}, {2}, set(), None] * 20,
+    "complex": [1 + 2j, 3j, 0j, 1.0] * 20,
+    "functions": [len, print, None, max] * 20,
+    "emoji": ["😀\n\t", "\x00", "", "ß"] * 20,
+    "times of day": [datetime.time(3), None, datetime.time(4), datetime.time(5)] * 20,
+    "far dates": [datetime.date(9999, 12, 31), datetime.date(1, 1, 1), None, None] * 20,
+    "nothing": [None] * 80,
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_strange_values_break_nothing(name):
+    """Every question is answered or refused for a reason that is not a failure of ours."""
+    frame = {"x": [i / 7 for i in range(80)], name: STRANGE[name], "y": [0, 1] * 40}
+    for engine in (lambda f: f, pd.DataFrame):
+        for arguments in ({"label": "y", "group": name}, {"label": name, "key": "x"}):
+            found = check_leakage(engine(frame), engine(frame), **arguments)
+            assert not [f for f in found.not_asked if "failed" in f.headline]
+            assert str(found)
