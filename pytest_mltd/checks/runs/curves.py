@@ -69,7 +69,8 @@ def curves(trace: Trace) -> tuple[Curve, ...]:
     found = []
     for index in np.unique(stream):
         here = stream == index
-        at, mean = _mean_by_step(step[here], value[here])
+        # Without steps (weights updated by hand, a scaler that skips them all) each backward stands for one.
+        at, mean = _mean_by_step(step[here] if trace.n_steps else np.arange(here.sum()), value[here])
         name = trace.streams[index] if 0 <= index < len(trace.streams) else f"stream {index}"
         found.append(Curve(name, at, mean))
     return tuple(sorted(found, key=lambda c: -c.step.size))

@@ -11,7 +11,7 @@ import numpy as np
 from pytest_mltd.checks.runs.curves import no_steps, no_training, too_short
 from pytest_mltd.checks.runs.excerpts import backward_site, curve_at, steps_table
 from pytest_mltd.checks.runs.explosion import explodes_at_once, explosion_finding, measure_explosion
-from pytest_mltd.checks.runs.nonfinite import first_nonfinite, nonfinite_finding
+from pytest_mltd.checks.runs.nonfinite import always_skipped, first_nonfinite, nonfinite_finding
 from pytest_mltd.checks.runs.places import (
     at_site,
     counted,
@@ -46,6 +46,8 @@ def check_nonfinite(run: Any, *, allow: Mapping[str, str] | None = None) -> Find
     trace = as_trace(run)
     if reason := no_training(trace):
         return not_asked(reason)
+    if (skipped := always_skipped(trace)) is not None:
+        return skipped
     step = first_nonfinite(trace)
     if step is None:
         counts = f"{counted(trace.n_steps, 'step')}, {counted(trace.losses['step'].size, 'loss', 'losses')}"

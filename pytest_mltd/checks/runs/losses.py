@@ -99,7 +99,7 @@ def check_loss_spike(
         raise ValueError(f"max_rise: a ratio above 1 is needed, not {max_rise!r}")
     if reason := no_training(trace):
         return not_asked(reason)
-    judged, allowed, reason = _to_judge(trace, allow, min_steps)
+    judged, allowed, reason = _to_judge(trace, allow, min_steps, finite=True)
     if not judged:
         return not_asked(reason)
     if moving := moving_target(trace):
@@ -147,7 +147,7 @@ def check_plateau(
         raise ValueError(f"min_gain: a share between 0 and 1 is needed, not {min_gain!r}")
     if reason := no_training(trace):
         return not_asked(reason)
-    judged, allowed, reason = _to_judge(trace, allow, min_steps * (5 if trace.cut else 1))
+    judged, allowed, reason = _to_judge(trace, allow, min_steps * (5 if trace.cut else 1), finite=True)
     if not judged:
         return not_asked(reason)
     if moving := moving_target(trace):
@@ -177,9 +177,9 @@ assert_no_plateau = asserting(check_plateau)
 
 
 def _to_judge(
-    trace: Trace, allow: Mapping[str, str] | None, min_steps: int
+    trace: Trace, allow: Mapping[str, str] | None, min_steps: int, *, finite: bool = False
 ) -> tuple[list[Curve], tuple[tuple[str, str], ...], str]:
-    """Return the curves that can be judged, what was allowed, and why there is none."""
+    """Return the curves that can be judged, what was allowed, and why there is none. ``finite``: only finite values count."""
     everything = curves(trace)
     kept, allowed = sift(allow, [c.name for c in everything])
     usable = [c for c in everything if c.name in set(kept) and c.finite.size]
@@ -192,8 +192,10 @@ def _to_judge(
             allowed,
             f"the loss of {listed([c.name for c in usable])} changes sign: it has no level to compare with",
         )
-    long = [c for c in plain if c.step.size >= min_steps]
-    return long, allowed, too_short(trace, max(c.step.size for c in plain), min_steps)
+    sizes = [c.finite.size if finite else c.step.size for c in plain]
+    long = [c for c, size in zip(plain, sizes, strict=True) if size >= min_steps]
+    what = "finite steps" if finite and max(c.step.size for c in plain) >= min_steps else "steps"
+    return long, allowed, too_short(trace, max(sizes), min_steps, what)
 
 
 def _looked(judged: list[Curve]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pytest_mltd.checks.runs.curves import Curve, Floats
 from pytest_mltd.checks.runs.excerpts import curve_at, steps_table
-from pytest_mltd.checks.runs.places import at_site
+from pytest_mltd.checks.runs.places import at_site, counted
 from pytest_mltd.core.findings import Finding
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Fact, Trace
@@ -29,9 +29,30 @@ def first_nonfinite(trace: Trace) -> int | None:
     for optimizer in np.unique(owners[bad]):
         mine = np.flatnonzero(owners == optimizer)
         wrong = mine[bad[mine]]
-        if wrong.size and not _recovered(trace, bad, mine, int(wrong[0])):
+        unguarded = wrong[trace.steps["nonfinite"][wrong] == 0]  # such a loss was used: its gradients were finite
+        if wrong.size and (unguarded.size or not _recovered(trace, bad, mine, int(wrong[0]))):
             return int(np.flatnonzero(bad & np.isin(owners, owners[wrong]))[0])
     return None
+
+
+def always_skipped(trace: Trace) -> Finding | None:
+    """Return the finding of a loss scale at which gradients stay infinite: the scaler skips most steps, the last ones too."""
+    done = np.flatnonzero(trace.of("step") | trace.of("skipped_step"))
+    skipped = trace.of("skipped_step")[done]
+    if skipped.sum() < 20 or skipped.mean() <= 0.5 or not skipped[-5:].all():
+        return None
+    first = int(trace.calls["step"][done[np.argmax(skipped)]])
+    count = f"{int(skipped.sum()):,} of {done.size:,} steps"
+    return Finding(
+        ok=False,
+        headline=f"gradients are not finite in {count}, the last ones too: the GradScaler skips them, and nothing is learned",
+        culprit="GradScaler",
+        amount=float(skipped.mean()),
+        step=first,
+        shows="A scaler skips the first steps until its scale fits; here it goes on: the scale is never lowered, or the "
+        "gradients are infinite at any scale.",
+        next_step="call scaler.update() after each scaler.step(); if it is there, run one step in float32 and look for inf",
+    )
 
 
 def _recovered(trace: Trace, bad: Any, mine: Any, first: int) -> bool:
@@ -53,7 +74,7 @@ def nonfinite_finding(trace: Trace, step: int) -> Finding:
     if np.isfinite(value):
         what = f"the gradient of '{place}' is not finite from step {step} on, while the loss there is {number(value)}"
     else:
-        what = f"the loss is {number(value)} from step {step} on{where}"
+        what = f"the loss is {number(value)} {_since(trace, step)}{where}"
     before = curve.value[curve.step < step] if curve else np.zeros(0)
     before = before[np.isfinite(before)]
     if before.size and not np.isfinite(value):
@@ -67,6 +88,15 @@ def nonfinite_finding(trace: Trace, step: int) -> Finding:
         shows=_nonfinite_shows(before, bool(np.isfinite(value)), born),
         next_step=f"run step {step} under torch.autograd.set_detect_anomaly(True): it names the operation",
     )
+
+
+def _since(trace: Trace, step: int) -> str:
+    """Say from when on the loss is not finite, or at which step, where it comes back."""
+    loss = trace.steps["loss"][step:] if trace.n_steps else trace.losses["value"][step:]
+    wrong = int((~np.isfinite(loss)).sum())
+    if not np.isfinite(loss[-3:]).all() or loss.size < 4:
+        return f"from step {step} on"
+    return f"at step {step}" + (f" and {counted(wrong - 1, 'later step')}" if wrong > 1 else "")
 
 
 def _birthplace(trace: Trace, step: int, born: Fact | None, loss_finite: bool, curve: Curve | None) -> tuple[str, str]:

@@ -98,6 +98,27 @@ def test_a_loss_left_out_before_the_step_is_fine(made):
     assert check_nonfinite(run.trace()).ok
 
 
+def test_a_loss_that_is_nan_while_its_gradients_are_finite_is_named(made):
+    """A mean over nothing was used as a loss, and later ones are finite again: at that step, not from it on."""
+    run = made()
+    run.loss[[14, 40]] = np.nan
+    run.kept["outputs"] = {}
+    assert check_nonfinite(run.trace()).headline.startswith(
+        "the loss is NaN at step 14 and 1 later step in 'train.py:12'"
+    )
+
+
+def test_a_scaler_that_skips_for_ever_is_found(made):
+    """The first skips are normal; all of them are not."""
+    run = made(steps=30)
+    run.order = [("forward", "backward", "skipped_step"), ("forward", "backward", "skipped_step"), *run.order[2:]]
+    assert check_nonfinite(run.trace()).ok
+    run.order = [("forward", "backward", "skipped_step")] * 30
+    finding = check_nonfinite(run.trace())
+    assert finding.culprit == "GradScaler"
+    assert finding.headline.startswith("gradients are not finite in 30 of 30 steps")
+
+
 def test_scalars_alone_are_judged_too():
     """A run known by its loss only has one question less to answer, not all."""
     assert check_nonfinite(Trace.from_scalars({"loss": [1.0, 0.5, float("nan")]})).step == 2
