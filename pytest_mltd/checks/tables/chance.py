@@ -67,12 +67,14 @@ def _is_rich(column: Column) -> bool:
     if column.kind == "nested":
         return True
     present = column.values[~column.missing][:1000]
+    if not len(present) or 2 * len(np.unique(present)) < len(present):
+        return False  # the middles of bins have many digits too
     if column.kind == "text":
-        return len(present) > 0 and float(np.mean([len(v) for v in present])) >= _LONG_TEXT
+        return float(np.mean([len(v) for v in present])) >= _LONG_TEXT
     if column.kind != "number" or column.values.dtype.kind != "f":
         return False
     digits = [len(repr(float(v)).lstrip("-0.").replace(".", "")) for v in present]
-    return len(present) > 0 and float(np.median(digits)) >= _MANY_DIGITS
+    return float(np.median(digits)) >= _MANY_DIGITS
 
 
 def _one_partition(keys: Sequence[tuple[Array, Array]], part: Array, least_near: float) -> float:

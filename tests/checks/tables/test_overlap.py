@@ -119,6 +119,21 @@ class TestRowOverlap:
         test = pd.concat([measurements(50, seed=1).assign(n=2), copies]).astype({"n": float})
         assert check_row_overlap(train, test).details["shared"] == 10
 
+    def test_a_single_repeat_among_many_passes_and_is_said(self):
+        """One flower in a hundred repeats by itself; two do not, and neither does one of three."""
+        train, test = halves(measurements())
+        found = check_row_overlap(train, pd.concat([test, train.iloc[:1]]))
+        assert found.ok
+        assert found.headline.startswith("1 of 121 test rows (0.826%) stand in train too, a single one")
+        assert check_row_overlap(train, pd.concat([test, train.iloc[:2]])).failed
+        assert check_row_overlap(train, pd.concat([test.iloc[:2], train.iloc[:1]])).failed
+
+    def test_the_middles_of_bins_are_no_rich_values(self):
+        """Two columns of few values with many digits agree by chance."""
+        rng = np.random.default_rng(0)
+        frame = pd.DataFrame(rng.integers(0, 40, (3000, 2)) / 7)
+        assert check_row_overlap(*halves(frame)).ok
+
     def test_allowed_repeats_are_said(self):
         """A person's reason silences the finding and is printed."""
         train, _test = halves(measurements())
