@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,9 +243,8 @@ def _keep_examples_apart() -> None:
 
 
 def _is_recording() -> bool:
-    recorder = sys.modules.get("pytest_mltd.recording.recorder")
-    ask: Callable[[], bool] | None = getattr(recorder, "is_recording", None)
-    return ask is not None and ask()
+    hooks = sys.modules.get("pytest_mltd.recording.hooks")  # not imported for this: it imports torch
+    return hooks is not None and bool(hooks.installed())
 
 
 def _saved(trial: Trial, folder: Path) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ class Once:
     def _concerns(self, item: pytest.Item) -> bool:
         """Whether to watch. The vocabulary is not imported for tests that have no use for it: start-up would pay for it."""
         s = self.settings
-        asked = s.seed is not None or s.steps is not None or s.slice is not None or s.incident or s.update
+        asked = s.repro or s.seed is not None or s.steps is not None or s.slice is not None or s.incident or s.update
         names = getattr(item, "fixturenames", ())
         return bool(
             asked or POLICY in item.config.stash or "pytest_mltd.core.trials" in sys.modules or set(OURS) & set(names)
@@ -60,7 +60,9 @@ class Once:
 
         if self.condition is None:
             s = self.settings
-            self.condition = Condition(seed=s.seed, steps=s.steps, slice=s.slice)
+            # Under --mltd-repro a test is here only while somebody debugs it: it must be the same test.
+            seed, steps = (s.seed or 0, s.rerun_steps) if s.repro else (s.seed, s.steps)
+            self.condition = Condition(seed=seed, steps=steps, slice=s.slice)
         return self.condition
 
     def _account(self, item: pytest.Item) -> dict[str, Any]:

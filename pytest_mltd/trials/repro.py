@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -22,7 +23,8 @@ Compare = Callable[[str, str], Finding]
 Verdict = Literal["once", "same", "differs", "flaky", "stopped", "undecided"]
 
 # A measurement of time or memory is never the same twice, and says nothing about the training.
-MEASURED = ("latency", "memory", "seconds", "regression")
+MEASURED = re.compile(r"latency|memory|seconds|duration|throughput|_ms$", re.IGNORECASE)
+REGRESSION = "metrics.regression"  # its amount may be a latency's; the metrics it was asked about are in its details
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,8 +162,16 @@ def _differing_findings(first: Outcome, second: Outcome) -> Finding | None:
 
 
 def _essence(finding: Finding) -> tuple[object, ...]:
-    amount = None if any(word in finding.id for word in MEASURED) else repr(finding.amount)
-    return (finding.id, finding.ok, finding.asked, finding.culprit, finding.step, amount)
+    amount = None if MEASURED.search(finding.id) or finding.id == REGRESSION else repr(finding.amount)
+    metrics = repr(_learned(finding.details.get("current"))) if finding.id == REGRESSION else ""
+    return (finding.id, finding.ok, finding.asked, finding.culprit, finding.step, amount, metrics)
+
+
+def _learned(metrics: object) -> object:
+    """Return metrics without those that a clock or the machine decides."""
+    if not isinstance(metrics, dict):
+        return metrics
+    return {name: _learned(value) for name, value in metrics.items() if not MEASURED.search(str(name))}
 
 
 def _said(finding: Finding) -> str:

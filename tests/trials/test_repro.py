@@ -94,6 +94,20 @@ def test_findings_that_differ_are_a_difference():
     assert judge(asked(1.0), passed(asked=1), compare).verdict == "differs"
 
 
+def test_metrics_that_differ_are_a_difference_and_latencies_are_not():
+    """What a test held against its baseline is compared between the runs, except what a clock decides."""
+
+    def held(auc, latency):
+        details = {"current": {"val": {"auc": auc, "latency_ms": latency}}}
+        finding = Finding(
+            ok=True, id="metrics.regression", headline="x", amount=latency, looked_at="all", details=details
+        )
+        return passed(asked=1, findings=(finding,))
+
+    assert judge(held(0.9, 1.0), held(0.9, 2.0), compare).verdict == "same"
+    assert judge(held(0.9, 1.0), held(0.8, 1.0), compare).verdict == "differs"
+
+
 class TestFreshInterpreters:
     FRESH = Condition(seed=0, interpreter="fresh")
 
