@@ -9,8 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_mltd.checks.runs.curves import no_steps, too_short
-from pytest_mltd.checks.runs.places import at_site, counted, held_by, optimizer_label, root_of, stepping
-from pytest_mltd.core.asking import asserting, check
+from pytest_mltd.checks.runs.places import (
+    at_site,
+    common_site,
+    counted,
+    held_by,
+    middle,
+    name_at,
+    optimizer_label,
+    root_of,
+    stepping,
+)
+from pytest_mltd.core.asking import asserting, check, sift
 from pytest_mltd.core.findings import Finding, Table, not_asked
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import CALLS, Trace, as_trace
@@ -57,10 +67,10 @@ def check_misordered_calls(
         return not_asked(f"the order of calls was not recorded (level {trace.level!r})")
     broken = [f for rule in _RULES if (f := rule(trace, max_share)) is not None]
     broken += [f for f in (_scheduler_per_batch(trace, max_idle),) if f is not None]
-    allowed = tuple((f.culprit, (allow or {})[f.culprit]) for f in broken if f.culprit in (allow or {}))
-    broken = [f for f in broken if f.culprit not in dict(allowed)]
-    if broken:
-        return broken[0]
+    kept, allowed = sift(allow, [f.culprit for f in broken])
+    found = next((f for f in broken if f.culprit in kept), None)
+    if found is not None:
+        return found
     seen = [kind for kind in CALLS if trace.of(kind).any()]
     return Finding(
         ok=True,
@@ -192,7 +202,7 @@ def _clip_before_unscale(trace: Trace, max_share: float) -> Finding | None:
     share = float(scaled.mean())
     if share <= max_share:
         return None
-    limit, scale = float(np.nanmedian(trace.calls["value"][clip])), float(np.median(trace.steps["scale"]))
+    limit, scale = middle(trace.calls["value"][clip]), float(np.median(trace.steps["scale"]))
     return _finding(
         "clip",
         f"gradients are clipped before unscale, in {int(scaled.sum()):,} of {counted(clip.size, 'call')}"
@@ -361,7 +371,7 @@ def _scheduler_per_batch(trace: Trace, max_idle: float) -> Finding | None:
         active = scheduler[trace.calls["step"][scheduler] <= until + 1]
         if active.size < 0.8 * (busy[-1] + 1) or not _still_high(trace, mine, int(busy[-1])):
             continue
-        name = trace.names[int(trace.calls["who"][active[0]])] if trace.calls["who"][active[0]] >= 0 else "scheduler"
+        name = name_at(trace, int(trace.calls["who"][active[0]])) or "scheduler"
         shown = np.unique(np.linspace(0, mine.size - 1, 6).astype(int))
         return Finding(
             ok=False,
@@ -455,9 +465,7 @@ def _between(places: Places, start: Places, end: Places) -> NDArray[np.bool_]:
 
 
 def _site(trace: Trace, places: Places) -> str:
-    sites = trace.calls["site"][places]
-    sites = sites[sites >= 0]
-    return trace.sites[int(np.bincount(sites).argmax())] if sites.size else ""
+    return common_site(trace, trace.calls["site"][places])
 
 
 def _last_site(trace: Trace, kind: str, step: int) -> str:

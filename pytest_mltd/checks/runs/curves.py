@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_mltd.checks.runs.places import name_at
 from pytest_mltd.core.traces import Trace
 
 Floats = NDArray[np.float64]
@@ -163,5 +164,5 @@ def _teacher(trace: Trace) -> str:
     for who in np.unique(trace.calls["who"][calls]):
         steps = np.setdiff1d(trace.calls["step"][calls & (trace.calls["who"] == who)], validated)
         if who >= 0 and steps.size >= 0.5 * trace.n_steps:
-            return str(trace.names[who])
+            return name_at(trace, int(who))
     return ""

@@ -18,7 +18,7 @@ from pytest_mltd.checks.runs.curves import (
     too_short,
     trailing_high,
 )
-from pytest_mltd.checks.runs.places import counted, listed
+from pytest_mltd.checks.runs.places import counted, listed, middle
 from pytest_mltd.core.asking import asserting, check, sift
 from pytest_mltd.core.findings import Finding, Table, not_asked
 from pytest_mltd.core.rendering import number
@@ -310,7 +310,7 @@ def _another_objective(trace: Trace, curve: Curve, onset: int, peak: int, before
     if not 0 < at < trace.n_steps:
         return False
     push = trace.steps["lr"][: at + 1] * trace.steps["grad_norm_used"][: at + 1]
-    usual = float(np.nanmedian(push[-26:-1])) if np.isfinite(push[-26:-1]).any() else math.nan
+    usual = middle(push[-26:-1])
     return bool(push[-1] < 5 * usual)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +26,24 @@ def stepping(trace: Trace) -> list[int]:
 
 def site_of(trace: Trace, kind: str) -> str:
     """Return the line from which most calls of a kind were made, "" where none was seen."""
-    sites = trace.calls["site"][trace.of(kind)]
-    sites = sites[sites >= 0]
-    return trace.sites[int(np.bincount(sites).argmax())] if sites.size else ""
+    return common_site(trace, trace.calls["site"][trace.of(kind)])
+
+
+def middle(values: NDArray[Any]) -> float:
+    """Return the median of the finite values, NaN where there is none."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else math.nan
+
+
+def name_at(trace: Trace, index: int) -> str:
+    """Return one of the trace's names, "" for an index beyond them."""
+    return trace.names[index] if 0 <= index < len(trace.names) else ""
+
+
+def common_site(trace: Trace, sites: NDArray[Any]) -> str:
+    """Return the most frequent of these lines, "" where none is known."""
+    known = sites[(sites >= 0) & (sites < len(trace.sites))]
+    return trace.sites[int(np.bincount(known).argmax())] if known.size else ""
 
 
 def at_site(site: str) -> str:

@@ -108,10 +108,17 @@ def _suffered(curve: Curve, step: int) -> bool:
 def too_small(trace: Trace, scale: Scale, min_ratio: float) -> Finding | None:
     """Return the finding of steps that move nothing from the first on, where the loss did not move either."""
     usable = scale.ratio[np.isfinite(scale.ratio)]
-    if usable.size < 3 or scale.curve is None or scale.curve.signed or moving_target(trace):
+    if (
+        usable.size < 3
+        or scale.curve is None
+        or scale.curve.finite.size < 5
+        or scale.curve.signed
+        or moving_target(trace)
+    ):
         return None
     ratio = float(np.median(usable))
-    lr = float(np.nanmax(trace.steps["lr"][trace.steps["optimizer"] == scale.optimizer]))
+    rates = trace.steps["lr"][trace.steps["optimizer"] == scale.optimizer]
+    lr = float(np.fmax.reduce(rates, initial=-math.inf))
     rows = norm_rows(trace, scale.optimizer, most=400)
     norms = (
         trace.parameter_norms["grad_used"][np.ix_(rows, np.array(scale.columns))].max(axis=1)

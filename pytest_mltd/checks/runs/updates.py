@@ -14,6 +14,7 @@ from pytest_mltd.checks.runs.places import (
     counted,
     held_by,
     listed,
+    middle,
     norm_rows,
     not_recorded,
     optimizer_label,
@@ -241,7 +242,7 @@ def _unmoved(trace: Trace) -> _Group:
             float(np.median(trace.parameter_norms["grad_used"][:, i])),
             float(trace.updates["weight"][rows, i].max()),
         )
-        lr = float(np.nanmedian(trace.steps["lr"]))
+        lr = middle(trace.steps["lr"])
         if (
             grad > 0 and lr * grad > 1e-6 * weight > 0
         ):  # below that, float32 rounds the update away: the rate is the cause
@@ -270,7 +271,7 @@ def _in_eval_mode(trace: Trace, root: str) -> bool:
     calls = trace.of("forward")
     names = [i for i, n in enumerate(trace.names) if n == root]
     mine = calls & np.isin(trace.calls["who"], names)
-    return bool(mine.any() and np.nanmedian(trace.calls["value"][mine]) == 0)
+    return bool(mine.any() and middle(trace.calls["value"][mine]) == 0)
 
 
 def _frozen_finding(trace: Trace, group: _Group, total: int, allowed: tuple[tuple[str, str], ...]) -> Finding:
