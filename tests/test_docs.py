@@ -383,6 +383,21 @@ def test_every_fault_is_in_the_table_of_what_a_person_sees():
     assert [name for name in every_check() if f"`{name}`" not in text] == []
 
 
+def test_the_picture_of_the_house_has_every_room():
+    """Rooms, the vocabulary's files and the families of questions are in CONTRIBUTING.md, and nothing else is."""
+    import pytest_mltd as mltd
+
+    picture = (REPO / "CONTRIBUTING.md").read_text().partition("## The rooms")[2].partition("## Who may")[0]
+    package = REPO / "pytest_mltd"
+    rooms = [p.name for p in package.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()]
+    families = [n for n in dir(mltd) if getattr(getattr(mltd, n), "__name__", "").startswith("pytest_mltd.checks.")]
+    words = set(re.findall(r"[\w.]+", picture))
+    vocabulary = [p.stem for p in (package / "core").glob("[a-z]*.py")]
+    assert [w for w in (*rooms, *vocabulary, *families) if w not in words and w != "__main__.py"] == []
+    for folder in re.findall(r"^  ([\w/]+)/ ", picture, re.MULTILINE):
+        assert (package / folder).is_dir(), folder
+
+
 def test_the_templates_are_good():
     """The story's template has every entry and no other; the test's template names what exists."""
     import dataclasses
