@@ -80,7 +80,7 @@ def too_large(trace: Trace, scale: Scale, max_ratio: float) -> Finding | None:
     return Finding(
         ok=False,
         headline=f"the learning rate of {scale.label} is too high (lr {number(lr)}): step {step} changes the weights by "
-        f"{number(float(scale.ratio[at]))} of their norm (max_ratio={max_ratio:g}), and the loss does not come down",
+        f"{number(float(scale.ratio[at]))} of their norm (max_ratio={max_ratio:g}), and the loss suffers",
         culprit=scale.label,
         amount=float(scale.ratio[at]),
         limit=("max_ratio", max_ratio),

@@ -135,7 +135,7 @@ def test_steps_that_overthrow_the_weights_are_found(made):
     assert finding.step == 0
     assert finding.headline == (
         "the learning rate of SGD is too high (lr 30): step 0 changes the weights by 4.078 of their norm (max_ratio=0.3), and "
-        "the loss does not come down"
+        "the loss suffers"
     )
 
 
