@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,8 +29,7 @@ _sqrt, _vdot = math.sqrt, np.vdot
 _NONE = -1  # the version of a gradient that is None
 
 
-@dataclass(frozen=True, slots=True)
-class Backward:
+class Backward(NamedTuple):
     """The backward that runs: its loss (unscaled), stream and scale, and whether it may make new gradient tensors for all."""
 
     loss: Number
@@ -117,7 +115,8 @@ def parameters_of(optimizer: Optimizer) -> list[Tensor]:
 
 def size_of(optimizer: Optimizer) -> int:
     """Return how many parameters an optimizer holds."""
-    return sum(len(group["params"]) for group in optimizer.param_groups)
+    groups = optimizer.param_groups
+    return len(groups[0]["params"]) if len(groups) == 1 else sum(len(group["params"]) for group in groups)
 
 
 class Gradients:

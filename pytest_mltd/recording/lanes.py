@@ -200,12 +200,13 @@ def stride_for(count: int, last: int, most: int = 4096) -> int:
 
 _SMALL: Final = 1 << 14
 _WIDE: Final = frozenset({torch.float32, torch.float64})
+_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 _PLAIN: Final = frozenset({Tensor, torch.nn.Parameter})
 
 
 def readable(value: object) -> bool:
     """Whether a value is a tensor whose numbers can be looked at: no fake, traced or vmapped one, no subclass."""
-    return type(value) in _PLAIN and not torch._C._functorch.is_functorch_wrapped_tensor(value)  # type: ignore[arg-type]
+    return type(value) in _PLAIN and not _is_wrapped(value)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

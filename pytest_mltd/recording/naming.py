@@ -56,6 +56,7 @@ class _Tree:
         self.kind = kind
         self.guessed = False  # named by its class: it was found, not called
         self.absorbed = False
+        self.reused = False  # its module is another than at first, of the same name and class
         self.owns = False  # it brought parameters of its own
 
     @property
@@ -128,6 +129,7 @@ class Names:
         reused = next((t for t in self._trees if t.dead and (t.base, t.kind) == (name, kind)), None)
         if reused is not None:
             reused.ref = weakref.ref(module)
+            reused.reused = True
             tree = reused
         else:
             tree = _Tree(module, self._unique_tree(name), kind)
@@ -311,7 +313,7 @@ class Names:
 
     def _dead_twin(self, known: list[_Known], tree: _Tree, path: str) -> int | None:
         """Return the index of what had this name in this tree and is gone: the model of the fold before, say."""
-        if not tree.owns:
+        if not tree.reused:
             return None
         return next((i for i, k in enumerate(known) if k.tree is tree and k.path == path and k.ref() is None), None)
 

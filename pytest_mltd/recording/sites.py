@@ -58,6 +58,8 @@ class Sites:
 
     def index(self, frame: FrameType | None) -> int:
         """Return the index of the user's line above this frame, -1 when there is none."""
+        while frame is not None and _kinds.get(frame.f_code.co_filename) == _SKIP:  # most frames are torch's own
+            frame = frame.f_back
         place = user_place(frame)
         if place is None:
             return -1

@@ -29,6 +29,8 @@ from pytest_mltd.recording.validation import EVAL, TRAIN, UNSEEN, Validation
 
 P = ParamSpec("P")
 _clock = time.perf_counter
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_function_modes = torch._C._len_torch_function_stack
 _NAN: Final = float("nan")
 _KIND: Final = {kind: index for index, kind in enumerate(CALLS)}
 _WALKS: Final = 50  # after the first steps the graph is walked at each 50th backward of a stream
@@ -42,7 +44,7 @@ def guarded(method: Callable[Concatenate[Watcher, P], None]) -> Callable[Concate
     def run(self: Watcher, *args: P.args, **kwargs: P.kwargs) -> None:
         start = _clock()
         try:
-            if lanes.has_modes():
+            if _dispatch_modes() or _function_modes():
                 with lanes.without_modes():
                     method(self, *args, **kwargs)
             else:
@@ -329,12 +331,12 @@ class Watcher(hooks.Listener):
     def _value(self, tensors: Any, gradients: Any) -> Number:
         """Return the sum over the tensors of loss times the gradient that backward was given."""
         total: Number = 0.0
+        if len(tensors) == 1 and lanes.readable(only := tensors[0]) and only.is_cpu and only.numel() == 1:
+            factor = gradients[0]  # the usual case, read at once
+            return only.item() * (1.0 if factor is None else factor.item())
         for tensor, gradient in zip(tensors, gradients, strict=False):
             if not isinstance(tensor, Tensor) or not lanes.readable(tensor):
                 return _NAN
-            if tensor.numel() == 1 and tensor.device.type == "cpu" and gradient is not None:
-                total += tensor.item() * gradient.item()
-                continue
             with lanes.quiet():
                 value = tensor.detach()
                 value = value.sum() if gradient is None else (value * gradient.detach()).sum()
