@@ -1,4 +1,7 @@
-"""``--mltd-repro``: each test in a child, those that used mltd twice; one set of reports for each, with the verdict."""
+"""``--mltd-repro``: each test in a child, those that used mltd twice; one set of reports for each, with the verdict.
+
+What a child does beside its reports stays in the child: a coverage measurement of this process does not see it.
+"""
 
 from __future__ import annotations
 
@@ -228,7 +231,10 @@ def _account(item: pytest.Item, result: Repro, ran: list[Ran], settings: Setting
 
 def _one_outcome(result: Repro) -> Outcome:
     failed = [o for o in result.outcomes if o.kind != "passed"]
-    return failed[0] if failed else result.outcomes[0]
+    outcome = failed[0] if failed else result.outcomes[0]
+    if result.verdict in ("stopped", "undecided"):
+        return replace(outcome, kind="undecided", reason=result.sentence)
+    return outcome
 
 
 def _uncomparable(error: Exception) -> Finding:

@@ -45,13 +45,14 @@ class Summary:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self.told.failed[report.nodeid] = None
+        account = getattr(report, "mltd", None)
+        if account is not None:
+            self.told.accounts[report.nodeid] = account
         if report.when != "teardown":
             return
         self.told.tests += 1
-        account = getattr(report, "mltd", None)
         if account is None:
             return
-        self.told.accounts[report.nodeid] = account
         if self.ledger is not None:
             self.ledger.append(account.get("evidence", ()))
         if self.baselines is not None:

@@ -25,9 +25,9 @@ from typing import Any
 from pytest_mltd.recording.imports import now_or_when_imported
 
 ALIVE, DEBUGGING = b"A", b"D"
-FIRST_SIGN = (
-    5.0  # seconds of wall time; a small sum in torch takes a millisecond, on a loaded machine a second: a guess
-)
+# Seconds without any CPU time used before a child's first small sum in torch is done, and in all: a guess. It takes
+# milliseconds; on a loaded machine the child waits for its turn, and a waiting thread may spin before it sleeps.
+FIRST_SIGN, FIRST_SIGN_AT_MOST = 5.0, 60.0
 STILL = 60.0  # seconds without any CPU time used; a guess
 
 # torch._dynamo comes with the first step of an optimizer, and takes as long as torch itself.
@@ -202,7 +202,8 @@ def _send(writer: int, message: Payload) -> None:
 
 def _wait(pid: int, reader: int, still: float) -> Ended:
     heard, exit_code = b"", None
-    last_cpu, since = -1.0, time.monotonic()
+    last_cpu, began = -1.0, time.monotonic()
+    since = began
     try:
         # A grandchild may hold the pipe open, so the end of the message counts and not the end of the file.
         while not heard.endswith(b"\n") and exit_code is None:
@@ -210,16 +211,19 @@ def _wait(pid: int, reader: int, still: float) -> Ended:
             if ready:
                 chunk = os.read(reader, 1 << 20)
                 heard += chunk
-                since = time.monotonic()
                 if chunk:
+                    since = time.monotonic()
                     continue
+                time.sleep(0.05)  # it closed its end and will be gone at once
             done, status = os.waitpid(pid, os.WNOHANG)
             exit_code = os.waitstatus_to_exitcode(status) if done else None
             cpu = _cpu(pid)
-            if cpu > last_cpu and ALIVE in heard[:1]:
-                last_cpu, since = cpu, time.monotonic()
+            now = time.monotonic()
+            if cpu > last_cpu:
+                last_cpu, since = cpu, now
             limit = still if heard else FIRST_SIGN
-            if time.monotonic() - since > limit and DEBUGGING not in heard.partition(b"{")[0]:
+            late = not heard and now - began > FIRST_SIGN_AT_MOST
+            if (late or now - since > limit) and DEBUGGING not in heard.partition(b"{")[0]:
                 return Ended(hung=True, reason=_hang(bool(heard), limit))
         heard += _rest(reader)
     finally:

@@ -1,6 +1,7 @@
 """The marker `mltd` and `--mltd-incident`: one record for each test, written by one process, none lost."""
 
 import json
+import time
 
 import pytest
 
@@ -57,6 +58,27 @@ class TestRecords:
         three_ways("--mltd-incident", "loan-leak", "--mltd-repro")
         found = {r["hypothesis"]: (r["runs"], r["agreed"]) for r in records(project)}
         assert found == {"H1": (2, True), "H2": (2, True), "H3": (2, False)}
+
+    def test_a_run_that_was_stopped_is_no_evidence_either_way(self, project, plainly):
+        """A test whose run was kept from changing a file did not end by itself: undecided, with the reason."""
+        (project.path / "best.txt").write_text("precious")
+        time.sleep(0.1)
+        project.makepyfile(
+            test_a="""
+            import pytest
+            from fake import record
+            @pytest.mark.mltd("loan-leak/H1")
+            def test_it():
+                record(1)
+                try:
+                    open("best.txt", "w")
+                except BaseException:
+                    pass
+            """
+        )
+        plainly("--mltd-incident", "loan-leak", "--mltd-repro").assert_outcomes(failed=1)
+        assert [r["kind"] for r in records(project)] == ["undecided"]
+        assert "best.txt" in records(project)[0]["reason"]
 
     def test_records_are_appended(self, project, plainly):
         """A second session adds to the first; nothing is replaced."""

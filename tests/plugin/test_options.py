@@ -158,6 +158,19 @@ class TestOutsideRepro:
         assert "rerun: pytest 'test_a.py::test_used' --mltd-seed=7" in result.stdout.str()
         assert "rerun: pytest 'test_a.py::test_other'" not in result.stdout.str()
 
+    def test_a_test_that_first_imports_it_in_its_body_gets_its_line_too(self, project):
+        """Nobody watches a test before mltd is imported; its failure carries findings all the same."""
+        project.makepyfile(
+            test_a="""
+            def test_it():
+                from pytest_mltd.core.findings import CheckFailed, Finding
+                raise CheckFailed("broken", [Finding(ok=False, headline="broken")])
+            """
+        )
+        light = ("-p", "no:randomly", "-p", "no:xdist", "-p", "no:hypothesispytest", "-p", "no:asyncio")
+        result = project.runpytest_subprocess(*light)
+        assert "rerun: pytest 'test_a.py::test_it'" in result.stdout.str()
+
     def test_without_options_nothing_is_said(self, project, plainly):
         """A session that does not use the plugin reads as one without it."""
         project.makepyfile("def test_a(): pass\ndef test_b(): assert 0\n")
