@@ -10,7 +10,8 @@ import numpy as np
 
 from pytest_mltd.checks.tables.columns import Column
 from pytest_mltd.checks.tables.frames import ArrayFrame, Frame, TableLike, need_columns, open_table, sample
-from pytest_mltd.checks.tables.signs import Limits, Reading, Role, Sign, read_column
+from pytest_mltd.checks.tables.readings import read_column
+from pytest_mltd.checks.tables.signs import Limits, Reading, Role, Sign
 from pytest_mltd.checks.tables.target import Target, pooled, read_target
 from pytest_mltd.core.asking import asserting, check, sift
 from pytest_mltd.core.findings import Finding, Table, not_asked
@@ -250,7 +251,8 @@ def _table(ordered: list[Reading], measure: str) -> Table:
     rows = []
     for r in ordered[:_SHOWN]:
         shuffled = f"0.50 ± {r.spread:.2f}" if measure == "AUC" else f"0.00 ± {r.spread:.2f}"
-        rows.append((r.column, round(r.strength, 4), shuffled, r.rows))
+        told = max([r.strength, *(s.amount for s in r.signs if s.limit != "max_purity")])  # by its gaps, say
+        rows.append((r.column, round(told, 4), shuffled, r.rows))
     return Table(("column", measure, "shuffled labels", "rows"), tuple(rows), 0)
 
 
