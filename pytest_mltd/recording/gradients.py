@@ -73,7 +73,8 @@ class Plan:
         self.used: Sequence[Number] = ()  # as the step used them; the same object when nothing touched them
         self.nonfinite: Number = 0
         self.stale = 0
-        self.before: list[Tensor] | None = None  # weights, at a sampled step
+        self.weights: Weights | None = None  # before the step, once one was sampled
+        self.measured = False  # whether they were taken for this step
         self.digests: list[int] | None = None  # of the gradients as backward left them
         self.digested: list[int] | None = None  # as the step used them
 
@@ -97,7 +98,8 @@ class Plan:
         self.indexes = np.array(indexes, np.intp)
         self.size = size
         self.clear = False
-        self.before = self.digests = self.digested = None  # of the parameters as they were
+        self.weights = self.digests = self.digested = None  # of the parameters as they were
+        self.measured = False
 
     def end_generation(self) -> None:
         """Begin anew after a step: gradients that still lie there at the next backward are left over."""
@@ -344,19 +346,45 @@ def _local(tensor: Tensor) -> Tensor:
     return part if isinstance(part, Tensor) else tensor
 
 
-def clones(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return copies."""
-    return [t.detach().clone() for t in tensors]
+class Weights:
+    """An optimizer's weights before a step, to measure what the step adds.
+
+    ``keep``: hold the copies' memory for the next step, where each step is measured.
+    """
+
+    def __init__(self, keep: bool) -> None:
+        self._keep = keep
+        self._before: list[Tensor] = []
+        self._norms: list[Number] = []
+
+    def take(self, parameters: Sequence[Tensor], lane: Lane) -> None:
+        """Copy the weights, and take their norms."""
+        now = [p.detach() for p in parameters]
+        alike = len(now) == len(self._before) and all(
+            b.shape == n.shape and b.dtype == n.dtype and b.device == n.device
+            for b, n in zip(self._before, now, strict=True)
+        )
+        with lanes.quiet():
+            if alike:
+                torch._foreach_copy_(self._before, now)
+            else:
+                self._before = [n.clone() for n in now]
+            self._norms = _norms_of(self._before, lane)
+
+    def measure(self, parameters: Sequence[Tensor], lane: Lane) -> tuple[list[Number], list[Number]]:
+        """Return the norms of what was added since, and of the weights before."""
+        before, norms = self._before, self._norms
+        with lanes.quiet():
+            for b, p in zip(before, parameters, strict=True):
+                b.sub_(p.detach())
+            added = _norms_of(before, lane)
+        if not self._keep:
+            self._before = []
+        return added, norms
 
 
-def update_norms(before: Sequence[Tensor], after: Sequence[Tensor], lane: Lane) -> tuple[list[Number], list[Number]]:
-    """Return the norms of what a step added, and of the weights before it."""
-    with lanes.quiet(), np.errstate(all="ignore"):
-        old = [lanes.flat(b) for b in before]
-        new = [lanes.flat(a.detach()) for a in after]
-        if all(o is not None and n is not None for o, n in zip(old, new, strict=True)):
-            steps = [n - o for o, n in zip(old, new, strict=True)]  # type: ignore[operator]
-            return [_sqrt(_vdot(s, s)) for s in steps], [_sqrt(_vdot(o, o)) for o in old]  # type: ignore[arg-type]
-        differences = [a.detach() - b for a, b in zip(after, before, strict=True)]
-        both = lane.read(lanes.norms([*differences, *before]))
-    return both[: len(before)], both[len(before) :]
+def _norms_of(tensors: list[Tensor], lane: Lane) -> list[Number]:
+    arrays = [lanes.flat(t) for t in tensors]
+    if all(a is not None for a in arrays):
+        return [_sqrt(_vdot(a, a)) for a in arrays]  # type: ignore[arg-type]
+    return lane.read(lanes.norms(tensors))

@@ -164,7 +164,7 @@ def output_numbers(tensor: Tensor, lane: Lane) -> tuple[Number, ...]:
     """Return mean, standard deviation, share of zeros, least and greatest of a module's output."""
     values = flat(tensor)
     if values is None:
-        return tuple(lane.read(output_statistics(tensor)))
+        return _large(tensor, lane) if tensor.is_cpu else tuple(lane.read(output_statistics(tensor)))
     with np.errstate(all="ignore"):
         mean = np.add.reduce(values) / values.size
         centred = values - mean
@@ -172,6 +172,22 @@ def output_numbers(tensor: Tensor, lane: Lane) -> tuple[Number, ...]:
         some = values[:: stride_for(values.size, tensor.shape[-1] if tensor.dim() else 1)]
         zeros = 1 - np.count_nonzero(some) / some.size
         return float(mean), spread, zeros, float(np.minimum.reduce(values)), float(np.maximum.reduce(values))
+
+
+def _large(tensor: Tensor, lane: Lane) -> tuple[Number, ...]:
+    """Describe a large output on the CPU without a copy of it, unless the mean is so far out that the spread would cancel."""
+    whole = tensor.reshape(-1)
+    if whole.dtype not in _WIDE:
+        whole = whole.float()
+    count = whole.numel()
+    some = whole[:: stride_for(count, tensor.shape[-1] if tensor.dim() else 1)]
+    numbers = lane.read([whole.sum(), torch.dot(whole, whole), (some == 0).sum(), whole.amin(), whole.amax()])
+    total, squares, zeros, least, greatest = (float(n) for n in numbers)
+    mean = total / count
+    variance = squares / count - mean * mean
+    if not variance > 1e-2 * mean * mean:  # float32 sums are good to about 1e-5; NaN goes the exact way too
+        return tuple(lane.read(output_statistics(tensor)))
+    return mean, math.sqrt(variance), zeros / some.numel(), least, greatest
 
 
 def output_statistics(tensor: Tensor) -> list[Tensor]:

@@ -21,7 +21,7 @@ from torch.optim.optimizer import Optimizer
 
 from pytest_mltd.core.traces import CALLS, NO_DIGEST, Fact, SeedCall
 from pytest_mltd.recording import digests, forwards, graph, hooks, lanes, naming, sites
-from pytest_mltd.recording.gradients import Backward, Gradients, Plan, clones, parameters_of, size_of, update_norms
+from pytest_mltd.recording.gradients import Backward, Gradients, Plan, Weights, parameters_of, size_of
 from pytest_mltd.recording.lanes import Lane, Number
 from pytest_mltd.recording.levels import Level
 from pytest_mltd.recording.spool import Spool
@@ -380,8 +380,9 @@ class Watcher(hooks.Listener):
         if not closure:
             self._read_used(plan, sampled)
         if sampled and self.level.samples and self._may("updates"):
-            with lanes.quiet():
-                plan.before = clones(plan.parameters)
+            plan.weights = plan.weights or Weights(keep=self.level.every == 1)
+            plan.weights.take(plan.parameters, self.lane)
+            plan.measured = True
 
     def _read_used(self, plan: Plan, sampled: bool) -> None:
         plan.left = plan.used = ()
@@ -415,7 +416,7 @@ class Watcher(hooks.Listener):
         step = self.step
         plan.count += 1  # before what may fail: the numbers of steps must stay true
         self.step += 1
-        if plan.before is not None and self._may("updates"):
+        if plan.measured and self._may("updates"):
             self._updates(plan, step)
         if self.passes.outputs and self._may("outputs"):
             self._outputs(step)
@@ -449,12 +450,11 @@ class Watcher(hooks.Listener):
             self.spool.cells += 2 * len(plan.left)
 
     def _updates(self, plan: Plan, step: int) -> None:
-        before, plan.before = plan.before or [], None
-        weights = plan.parameters
-        if len(before) == len(weights) and weights:
-            update, weight = update_norms(before, weights, self.lane)
+        plan.measured = False
+        if plan.weights is not None and plan.parameters:
+            update, weight = plan.weights.measure(plan.parameters, self.lane)
             self.spool.rows["updates"].append((step, (plan.indexes, update), (plan.indexes, weight)))
-            self.spool.cells += 2 * len(weights)
+            self.spool.cells += 2 * len(plan.parameters)
 
     def _outputs(self, step: int) -> None:
         taken, self.passes.outputs = self.passes.outputs, {}

@@ -338,7 +338,7 @@ class TestErrorsOfOurs:
             ("gradients", "pytest_mltd.recording.gradients.Gradients.after_backward"),
             ("gradients", "pytest_mltd.recording.gradients.Gradients.before_step"),
             ("steps", "pytest_mltd.recording.watching.Watcher._step_row"),
-            ("updates", "pytest_mltd.recording.watching.update_norms"),
+            ("updates", "pytest_mltd.recording.gradients.Weights.measure"),
             ("outputs", "pytest_mltd.recording.forwards.Forwards.output"),
             ("digests", "pytest_mltd.recording.watching.Watcher._digests"),
             ("forwards", "pytest_mltd.recording.watching.Watcher._forward"),
