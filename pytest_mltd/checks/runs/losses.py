@@ -373,7 +373,11 @@ def _baseline(trace: Trace, curve: Curve) -> _Baseline | None:
             )
     if facts or not _fresh(trace):
         return None
-    first = max(curve.start, float(block_medians(curve.finite, blocks=10)[0]))
+    blocks = block_medians(curve.finite, blocks=10)
+    first = max(curve.start, float(blocks[0]))
+    settled = float(blocks[1:4].mean()) if blocks.size >= 10 else first
+    if 0.94 * first < settled < first:  # an untrained net begins a few percent above what the frequencies alone give
+        first = settled
     return _Baseline(first, f"{number(first, 3)}, the first level", "What the untrained weights gave")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_mltd.checks.runs.curves import no_steps, too_short
 from pytest_mltd.checks.runs.places import (
@@ -150,11 +151,12 @@ def _left_out(trace: Trace) -> _Group:
     if any(p.optimizers for p in trace.parameters):
         grads = trace.parameter_norms["grad"]
         unowned = {f.who for f in trace.facts if f.kind == "unowned"}
+        feeding = _feeding(trace)
         for i, p in enumerate(trace.parameters):
             if p.optimizers or not p.requires_grad:
                 continue
             hidden = not p.registered and (grads[:, i] == NOT_TAKEN).all() and _called(trace, p)
-            if not (p.name in unowned or hidden or (grads[:, i] > 0).any()):
+            if not (p.name in unowned or hidden or root_of(trace, p.name) in feeding or (grads[:, i] > 0).any()):
                 continue
             if root_of(trace, p.name) in trained_roots or not _in_eval_mode(trace, root_of(trace, p.name)):
                 names.append(p.name)
@@ -174,6 +176,29 @@ def _left_out(trace: Trace) -> _Group:
         )
     )
     return _Group(tuple(names), "no optimizer holds {} (never updated)", shows, remedy)
+
+
+def _feeding(trace: Trace) -> set[str]:
+    """Return the root modules in no optimizer through which gradients must flow: a trained root lives on their output alone.
+
+    A trained root whose inputs are never a batch of their own, but come with a graph, is fed by another module. Where no other
+    trained root is there to feed it, those without an optimizer do (an encoder beside the decoder that has one).
+    """
+    roots = {root_of(trace, p.name) for p in trace.parameters}
+    trained = {root_of(trace, p.name) for p in trace.parameters if p.optimizers}
+    tracked = trace.of("forward") & (trace.calls["grad"] == 1)
+    often = {r for r in roots if _count(trace, tracked, r) >= 0.5 * trace.n_steps}
+    fed = [r for r in often & trained if _count(trace, trace.of("batch"), r) <= 0.1 * _count(trace, tracked, r)]
+    if not fed or len(trained & often) > 1:
+        return set()
+    return {
+        r for r in often - trained if _count(trace, tracked & (trace.calls["value"] == 1), r) >= 0.5 * trace.n_steps
+    }
+
+
+def _count(trace: Trace, calls: NDArray[np.bool_], root: str) -> int:
+    named = [i for i, n in enumerate(trace.names) if n == root]
+    return int(np.isin(trace.calls["who"][calls], named).sum())
 
 
 def _unreached(trace: Trace, fewest_steps: int) -> list[Parameter]:
