@@ -56,12 +56,18 @@ class Twice:
     def reports_of(self, item: pytest.Item) -> list[pytest.TestReport]:
         """Run the test as often as it takes, and return the reports that the session is told."""
         result, ran = self._tried(item, self.interpreter)
-        if any(r.hung for r in ran):
+        why = next((r.outcome.text for r in ran if r.hung), "")
+        if why:
             # Forking did not work out for this test, or for torch in this process at all; a new process has no such past.
+            if any(r.unsafe for r in ran):
+                self.interpreter, self.why = "fresh", why
             result, ran = self._tried(item, "fresh")
         for one in ran[:1]:
             runners.show_warnings(one)
-        return verdict_reports(item, result, ran, self.settings)
+        reports = verdict_reports(item, result, ran, self.settings)
+        if reports and (why or self.why):
+            reports[-1].mltd["fresh"] = why or self.why
+        return reports
 
     def _tried(self, item: pytest.Item, interpreter: str) -> tuple[Repro, list[Ran]]:
         trial = _TrialOf(self, item)

@@ -50,6 +50,7 @@ class Ran:
     reports: list[pytest.TestReport] = field(default_factory=list)
     extra: Mapping[str, Any] = field(default_factory=dict)
     hung: bool = False
+    unsafe: bool = False  # no fork of this process will come to work
 
     @property
     def reread(self) -> list[str]:
@@ -106,9 +107,14 @@ def in_fork(item: pytest.Item, condition: Condition, job: Mapping[str, Any], thr
     terminal = item.config.pluginmanager.getplugin("terminalreporter")
     if terminal is not None:
         terminal.flush()
-    ended = children.in_child(lambda: run_here(item, condition, job), still=still, threads=threads)
+    try:
+        ended = children.in_child(lambda: run_here(item, condition, job), still=still, threads=threads)
+    except pytest.fail.Exception as error:  # a time limit of another plugin's, raised out of our waiting
+        return _died(item, str(error))
     if ended.payload is None:
-        return _died(item, ended.reason, hung=ended.hung)
+        ran = _died(item, ended.reason, hung=ended.hung)
+        ran.unsafe = ended.unsafe
+        return ran
     return _received(item, ended.payload)
 
 

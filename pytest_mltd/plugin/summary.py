@@ -136,6 +136,9 @@ def summary_lines(settings: Settings, told: Told, config: pytest.Config) -> list
     if told.tests and comparing(settings, config):
         lines += _table(told)
         twice = sum(bool(a.get("twice")) for a in told.accounts.values())
+        fresh = [a["fresh"] for a in told.accounts.values() if a.get("fresh")]
+        if fresh and _interpreter(settings)[0] == "fork":
+            lines.append(f"{len(fresh)} in fresh interpreters, because a fork did not work: {fresh[0]}")
         lines.append(f"{twice} of {told.tests} tests run twice; {UNSEEN[_interpreter(settings)[0]]}")
     for nodeid in told.failed:
         account = told.accounts.get(nodeid)

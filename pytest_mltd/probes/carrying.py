@@ -55,7 +55,7 @@ def forbids(function: Callable[..., Any]) -> str:
 def run_fresh(
     function: Callable[..., Any], condition: Mapping[str, Any], folder: Path, before_ns: int, hash_seed: int
 ) -> Mapping[str, Any]:
-    """Run a training in a new interpreter and return what `determinism.run_child` returned there.
+    """Run a training in a new interpreter and return what `repeating.run_child` returned there.
 
     Raises:
         ValueError: the interpreter did not come to its end.
@@ -211,7 +211,7 @@ def _threads() -> int | None:
 
 def _main(folder: Path) -> None:
     """Be the fresh interpreter."""
-    from pytest_mltd.probes.determinism import run_child
+    from pytest_mltd.probes.repeating import run_child
 
     job = json.loads((folder / "job.json").read_text())
     sys.path[:] = job["path"]

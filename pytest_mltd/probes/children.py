@@ -43,6 +43,7 @@ class Ended:
     payload: Payload | None = None
     reason: str = ""
     hung: bool = False
+    unsafe: bool = False  # it hung before the work began: every other child of this process will
 
 
 def forbids_fork() -> str:
@@ -224,7 +225,7 @@ def _wait(pid: int, reader: int, still: float) -> Ended:
             limit = still if heard else FIRST_SIGN
             late = not heard and now - began > FIRST_SIGN_AT_MOST
             if (late or now - since > limit) and DEBUGGING not in heard.partition(b"{")[0]:
-                return Ended(hung=True, reason=_hang(bool(heard), limit))
+                return Ended(hung=True, unsafe=not heard, reason=_hang(bool(heard), limit))
         heard += _rest(reader)
     finally:
         if exit_code is None:

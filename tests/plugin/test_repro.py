@@ -506,6 +506,49 @@ class TestMishaps:
         result = plainly("--mltd-repro", "-o", "mltd_repro_timeout=1")
         result.assert_outcomes(passed=1)
         said(result, "1 of 1 tests run twice")
+        said(result, "1 in fresh interpreters, because a fork did not work: the child stood still")
+
+    def test_another_plugins_time_limit_ends_the_test_and_not_the_session(self, project, plainly):
+        """A limit that is raised by a signal while we wait for the child fails the test with its own words."""
+        project.makeconftest(
+            """
+            import signal, pytest
+            @pytest.hookimpl(wrapper=True, tryfirst=True)
+            def pytest_runtest_protocol(item):
+                def late(*_):
+                    pytest.fail("Timeout >1.0s")
+                signal.signal(signal.SIGALRM, late)
+                signal.alarm(1)
+                try:
+                    return (yield)
+                finally:
+                    signal.alarm(0)
+            """
+        )
+        project.makepyfile(
+            "import time\nfrom fake import record\ndef test_a():\n    time.sleep(30)\ndef test_b():\n    record(1)\n"
+        )
+        result = plainly("--mltd-repro")
+        result.assert_outcomes(passed=1, failed=1)
+        said(result, "Timeout >1.0s")
+
+    def test_where_no_fork_can_work_none_is_tried_again(self, project, plainly, monkeypatch):
+        """A process whose forks hang in torch is noticed once; all later tests get fresh interpreters, and that is said."""
+        from pytest_mltd.probes import children
+
+        tried = []
+
+        def unsafe(work, **_):
+            tried.append(1)
+            return children.Ended(hung=True, unsafe=True, reason="a child of this process hangs in torch")
+
+        monkeypatch.setattr(children, "in_child", unsafe)
+        project.makepyfile("from fake import record\ndef test_a(): record(1)\ndef test_b(): record(1)\n")
+        light = ("-p", "no:hypothesispytest", "-p", "no:asyncio")
+        result = plainly("--mltd-repro", *light)
+        result.assert_outcomes(passed=2)
+        assert tried == [1]
+        said(result, "2 in fresh interpreters, because a fork did not work: a child of this process hangs in torch")
 
     def test_a_process_that_takes_longer_than_the_limit_but_works(self, project, plainly):
         """The limit is on standing still, not on time."""
