@@ -257,27 +257,22 @@ def _unmoved(trace: Trace) -> _Group:
     at = trace.updates["step"]
     known = at < trace.n_steps
     lowest = np.where(known, trace.steps["lr_lowest"][np.minimum(at, max(trace.n_steps - 1, 0))], np.nan)
-    moving = ~(lowest == 0)
+    lr = middle(trace.steps["lr"])
     for i, p in enumerate(trace.parameters):
-        update = trace.updates["update"][:, i]
-        rows = (update >= 0) & moving
+        update, weights = trace.updates["update"][:, i], trace.updates["weight"][:, i]
+        rows = (update >= 0) & ~(lowest == 0)
         if not p.optimizers or not p.requires_grad or rows.sum() < 4 or (update[rows] > 0).any():
             continue
-        grad, weight = (
-            float(np.median(trace.parameter_norms["grad_used"][:, i])),
-            float(trace.updates["weight"][rows, i].max()),
-        )
-        lr = middle(trace.steps["lr"])
-        if (
-            grad > 0 and lr * grad > 1e-6 * weight > 0
-        ):  # below that, float32 rounds the update away: the rate is the cause
+        sampled = np.isin(trace.parameter_norms["step"], at[rows])
+        grad, weight = middle(trace.parameter_norms["grad_used"][sampled, i]), float(weights[rows].max())
+        # Smaller updates are rounded away in float32: then the gradient (a bias before batch norm) or the rate is the cause.
+        if grad > 0 and lr * grad > 1e-6 * weight > 0:
             names.append(p.name)
     return _Group(
         tuple(names),
         "every step leaves {} unchanged, in spite of gradients",
-        "The optimizer has a gradient and a learning rate for them and they stay bit for bit: updates are "
-        "lost to rounding, or something "
-        "puts the old values back.",
+        "The optimizer has a gradient and a learning rate for them and they stay bit for bit: updates are lost to rounding, "
+        "or something puts the old values back.",
         "compare the size of lr × gradient with the spacing of the parameter's dtype, and look for code that writes to them",
     )
 
