@@ -34,7 +34,8 @@ def check_row_overlap(
 
     Rows are compared in all columns that both tables have, but for the label, the key and row numbers. Missing equals
     missing, -0.0 equals 0.0, 1 equals 1.0. On a coarse grid rows agree without being copies: how many chance explains is
-    estimated (see `chance_count`) and ten times that is taken off.
+    estimated (see `chance_count`) and ten times that is taken off. Rows that hold nothing are not counted; in one or
+    two columns, nor are pairs whose labels are no more alike than those of strangers.
 
     Args:
         train: any table.
@@ -221,7 +222,8 @@ def _row_finding(
     looked_at: str,
 ) -> Finding:
     share = shared.count / test.rows
-    beyond = max(shared.count - _MARGIN * by_chance, 0.0) / test.rows
+    told = _not_blank(shared, columns) * (_alike_in_label(shared, label) if len(columns) < _PARTED else 1.0)
+    beyond = max(shared.count * told - _MARGIN * by_chance, 0.0) / test.rows
     single = shared.count == 1 and share < _SINGLE
     explained = "chance explains none of them" if by_chance < 0.5 else f"chance explains about {by_chance:,.0f} of them"
     if not by_chance:
@@ -231,7 +233,7 @@ def _row_finding(
     details = {"shared": shared.count, "by_chance": by_chance, "columns": len(columns)}
     if beyond <= max_share or single:
         reason = "as coarse values agree by chance" if beyond < share else "no more than the limit"
-        reason = "a single one" if single else reason
+        reason = "a single one" if single else "and are no copies: blank, or of another label" if told < 0.1 else reason
         return Finding(
             ok=True,
             headline=f"{what}, {reason} (max_share={max_share:g})",
@@ -257,6 +259,46 @@ def _row_finding(
 
 _SINGLE = 0.05  # of test's rows: one flower in 45 and one restaurant bill in 73 repeat by themselves (iris, tips)
 _MARGIN = 10  # the estimate can be low where columns hang together; on public tables a fifth of the truth was the worst
+
+
+_PARTED = (
+    3  # from so many columns on, near misses tell chance from copies (`chance_count`), and copies may be relabelled
+)
+_FEW_PAIRS = 5  # fewer pairs of labels say nothing of how alike they are; a guess
+
+
+def _not_blank(shared: Shared, columns: Sequence[str]) -> float:
+    """Return the share of the pairs that hold any value: two rows of nothing were not copied from each other."""
+    blank = np.all([shared.test.column(c).missing for c in columns], axis=0)
+    return 1.0 - float(np.mean(blank)) if len(blank) else 1.0
+
+
+def _alike_in_label(shared: Shared, label: str | None) -> float:
+    """Return how much of the pairs' agreement in the label chance does not explain, from 0 to 1.
+
+    A copy has the label of its original. Rows that agree by chance in their few columns (the year and a round wage) have
+    labels as of two strangers: then it is nought. Cohen's kappa (1960) for classes, the correlation for a label of many
+    values; 1 where there is no label, or too few pairs to tell.
+    """
+    if label is None or label not in shared.test.columns or label not in shared.train.columns:
+        return 1.0
+    mine, theirs = shared.test.column(label), shared.train.column(label)
+    if shared.test.rows < _FEW_PAIRS:
+        return 1.0
+    if mine.kind == theirs.kind == "number" and len(np.unique(mine.keys())) > max(20, shared.test.rows // 10):
+        known = ~(mine.missing | theirs.missing)
+        a, b = mine.values[known].astype(np.float64), theirs.values[known].astype(np.float64)
+        if len(a) < _FEW_PAIRS or not (np.ptp(a) > 0 and np.ptp(b) > 0):
+            return 1.0
+        return float(np.clip(np.nan_to_num(np.corrcoef(a, b)[0, 1], nan=1.0), 0.0, 1.0))
+    how = [comparable_as(mine, theirs)]
+    both = np.concatenate([row_keys([mine], how), row_keys([theirs], how)])
+    levels, codes = np.unique(both, return_inverse=True)
+    counts = [np.bincount(half, minlength=len(levels)) / shared.test.rows for half in np.split(codes, 2)]
+    by_chance = float(counts[0] @ counts[1])
+    if by_chance > 0.95:  # all of one class: agreeing says nothing
+        return 1.0
+    return max((float(same(mine, theirs).mean()) - by_chance) / (1.0 - by_chance), 0.0)
 
 
 def _label_agreement(shared: Shared, label: str | None) -> str:

@@ -271,3 +271,52 @@ class TestTimeOverlap:
             check_time_overlap({"t": ["yesterday"]}, {"t": ["2020-01-01"]}, time="t")
         with pytest.raises(ValueError, match="time: 't' holds instants in one table and numbers in the other"):
             check_time_overlap(self.days("2020-01-01", "2020-01-02"), {"t": [3]}, time="t")
+
+
+def wages(rows, seed, label):
+    """A survey of two columns: the year, and a wage that people give in round numbers."""
+    rng = np.random.default_rng(seed)
+    hours, pay = rng.integers(20, 60, rows), rng.integers(4, 30, rows) * 20
+    return pd.DataFrame({"year": rng.choice([1992, 1996, 2000], rows), "wage": pay / hours, "sex": label(rng, rows)})
+
+
+def test_rows_that_agree_by_chance_and_not_in_the_label_are_no_copies():
+    """A round wage in the same year is shared by many strangers; their sex is that of strangers too."""
+
+    def either(rng, rows):
+        return rng.choice(["f", "m"], rows)
+
+    train, test = wages(1500, 0, either), wages(600, 1, either)
+    finding = check_row_overlap(train, test, label="sex")
+    assert finding.ok
+    assert "no copies: blank, or of another label" in finding.headline
+
+
+def test_copies_in_few_columns_keep_their_label_and_are_found():
+    """The same survey with a third of its test rows copied from train, label and all."""
+
+    def either(rng, rows):
+        return rng.choice(["f", "m"], rows)
+
+    train, test = wages(1500, 0, either), wages(600, 1, either)
+    test = pd.concat([test.iloc[:400], train.iloc[:200]])
+    assert check_row_overlap(train, test, label="sex").failed
+
+
+def test_copies_with_a_measured_label_are_found_though_it_was_measured_twice():
+    """One molecule on both sides, its activity measured again: the labels differ in the last digits only."""
+    frame = measurements(rows=400, columns=1)
+    frame["activity"] = np.random.default_rng(3).normal(size=400)
+    train, test = halves(frame)
+    again = train.iloc[:40].assign(activity=lambda f: f["activity"] + 0.01)
+    assert check_row_overlap(train, pd.concat([test, again]), label="activity").failed
+
+
+def test_rows_of_nothing_are_no_copies():
+    """Countries without any figure are equal in all of them, and were not copied."""
+    frame = measurements(rows=400)
+    frame.loc[frame.index % 10 == 0] = np.nan
+    frame["label"] = np.random.default_rng(0).normal(size=400)
+    train, test = halves(frame)
+    assert check_row_overlap(train, test, label="label").ok
+    assert check_row_overlap(train, test).ok
