@@ -197,6 +197,12 @@ class Gradients:
             self._look_closer(plan, grads)
             plan.nonfinite = _nonfinite(plan.used)
 
+    def norms_of(self, parameters: Sequence[Tensor]) -> list[Number]:
+        """Return the norm of each parameter's gradient as it lies there now, `NO_GRAD` where there is none."""
+        grads = [p.grad for p in parameters]
+        norms = iter(self._norms([g for g in grads if g is not None]))
+        return [NO_GRAD if g is None else next(norms) for g in grads]
+
     def unreached(self) -> list[int]:
         """Return the indexes of parameters in a stepped optimizer that no backward ever wrote to."""
         reached, held = set(), {}
@@ -212,6 +218,7 @@ class Gradients:
         """Before a backward: what is None or was touched since it was last seen is taken for cleared."""
         generation, grown = plan.generation, list(plan.grown)
         plan.grown = grown
+        plan.norms = list(plan.norms)  # a row that waits to be written may hold the list
         cleared, touched, suspects = True, None, []
         for i, (now, seen) in enumerate(zip(versions, plan.versions, strict=True)):
             if now == _NONE or now != seen:
@@ -242,6 +249,8 @@ class Gradients:
             plan.written = [generation] * len(versions)
             plan.norms = [None] * len(versions)
             plan.grown = plan.nothing
+        else:
+            plan.norms = list(plan.norms)  # a row that waits to be written may hold the list
         pairs = zip(versions, plan.versions, strict=True)
         written = [i for i, (now, seen) in enumerate(pairs) if now != _NONE and (now != seen or fresh)]
         left_over = [i for i in written if plan.written[i] != generation]

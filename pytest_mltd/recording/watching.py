@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from pytest_mltd.core.traces import CALLS, NO_DIGEST, Fact, SeedCall
+from pytest_mltd.core.traces import CALLS, NO_DIGEST, NO_GRAD, Fact, SeedCall
 from pytest_mltd.recording import digests, forwards, graph, hooks, lanes, naming, sites
 from pytest_mltd.recording.gradients import Backward, Gradients, Plan, Weights, parameters_of, size_of
 from pytest_mltd.recording.lanes import Lane, Number
@@ -101,6 +101,7 @@ class Watcher(hooks.Listener):
         # parameters that move by hand
         self._leaves: naming.Identities[tuple[int, int]] = naming.Identities()
         self._moved: set[int] = set()
+        self._unowned_seen: dict[int, int] = {}  # index of a parameter, and the step
 
     # -- what the hooks tell
 
@@ -446,8 +447,25 @@ class Watcher(hooks.Listener):
             )
         )
         if plan.left:
-            self.spool.rows["parameter_norms"].append((self.step, (plan.indexes, plan.left), (plan.indexes, plan.used)))
+            left, used = (plan.indexes, plan.left), (plan.indexes, plan.used)
+            if self._due and (unowned := self._unowned())[0]:
+                left, used = (_both(cell, unowned) for cell in (left, used))
+            self.spool.rows["parameter_norms"].append((self.step, left, used))
             self.spool.cells += 2 * len(plan.left)
+
+    def _unowned(self) -> tuple[list[int], list[Number]]:
+        """Return the gradients of parameters that no optimizer holds; one that is not None is a fact at the end."""
+        waiting = [
+            o for ref in self._candidates or () if (o := ref()) is not None
+        ]  # has not stepped yet, but holds them
+        held = {id(p) for optimizer in waiting for p in parameters_of(optimizer)}
+        found = [(i, p) for i, p in self.names.unclaimed() if p.requires_grad and p.is_leaf and id(p) not in held]
+        indexes = [i for i, _ in found]
+        norms = self.gradients.norms_of([p for _, p in found])
+        for index, norm in zip(indexes, norms, strict=True):
+            if norm is not NO_GRAD:
+                self._unowned_seen.setdefault(index, self.step)
+        return indexes, norms
 
     def _updates(self, plan: Plan, step: int) -> None:
         plan.measured = False
@@ -596,6 +614,9 @@ class Watcher(hooks.Listener):
     def _facts_at_the_end(self) -> None:
         for index in self.gradients.unreached():
             self._fact("unreached", self.names.parameters[index].name)
+        for index, step in self._unowned_seen.items():
+            if not self.names.parameters[index].optimizers:
+                self.spool.facts.append(Fact(kind="unowned", step=step, who=self.names.parameters[index].name))
         for index in sorted(self._moved):
             if not self.names.parameters[index].optimizers:
                 self._fact("manual_update", self.names.parameters[index].name)
@@ -619,6 +640,11 @@ class FrameNames:
             for number, parameter in enumerate(parameters_of(optimizer)):
                 if id(parameter) in here:
                     self.parameters[number] = here[id(parameter)]
+
+
+def _both(cell: tuple[Any, Sequence[Number]], more: tuple[list[int], list[Number]]) -> tuple[Any, Sequence[Number]]:
+    """Return a wide cell with more parameters in it."""
+    return [*cell[0], *more[0]], [*cell[1], *more[1]]
 
 
 def _mean(values: list[float]) -> float:

@@ -158,6 +158,33 @@ class TestAsUsed:
         assert trace.parameter_norms["grad"] == pytest.approx(left, rel=1e-5)
         assert trace.parameter_norms["grad_used"][10:] == pytest.approx(used[10:], rel=1e-5)
 
+    def test_each_row_keeps_its_own_norms_where_gradients_are_not_cleared(self):
+        """A later backward that adds to what lies there does not reach into rows that wait to be written."""
+        trace, left, _ = train(16, clear=lambda o: None)
+        assert trace.parameter_norms["grad"] == pytest.approx(left, rel=1e-5)
+        assert trace.parameter_norms["grad_used"] == pytest.approx(left, rel=1e-5)
+
+    @pytest.mark.parametrize("set_to_none", [True, False])
+    def test_a_backward_that_was_cleared_again_is_not_the_step_s(self, set_to_none):
+        """Adversarial training: a backward for the input's gradient, zero_grad, and the real one."""
+        model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        used, losses = [], []
+        with record() as run:
+            for _ in range(16):
+                x = X.clone().requires_grad_()
+                F.mse_loss(model(x), Y).backward()
+                optimizer.zero_grad(set_to_none=set_to_none)
+                loss = F.mse_loss(model(X + 0.1 * x.grad.sign()), Y)
+                loss.backward()
+                used.append([p.grad.norm().item() for p in model.parameters()])
+                losses.append(loss.item())
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=set_to_none)
+        assert run.trace.parameter_norms["grad_used"] == pytest.approx(np.array(used), rel=1e-5, abs=1e-9)
+        assert run.trace.steps["loss"].tolist() == losses
+        assert run.trace.steps["stale"].sum() == 0
+
     def test_sparse_gradients_have_norms(self):
         """Embedding(sparse=True): rows that occur twice are summed first."""
         table = nn.Embedding(10, 3, sparse=True)

@@ -467,6 +467,37 @@ class TestParametersThatDoNotLearn:
             "0.weight": (), "0.bias": (), "2.weight": (0,), "2.bias": (0,),
         }  # fmt: skip
 
+    @pytest.mark.parametrize("learns", [True, False])
+    def test_a_gradient_that_nobody_uses_is_told_from_a_teacher_under_no_grad(self, learns):
+        """Layers hidden in a list: their gradient arrives, and no optimizer has them. A hidden teacher gets none."""
+
+        class Hiding(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.head = nn.Linear(4, 1)
+                self.hidden = [nn.Linear(4, 4)]
+
+            def forward(self, x):
+                with torch.set_grad_enabled(learns):
+                    x = self.hidden[0](x)
+                return self.head(x)
+
+        model, (x, y) = Hiding(), data()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with record() as run:
+            for _ in range(7):
+                model.zero_grad()
+                F.mse_loss(model(x), y).backward()
+                optimizer.step()
+        trace = run.trace
+        at = [p.name for p in trace.parameters].index("hidden[0].weight")
+        norms = trace.parameter_norms["grad"][:, at].tolist()
+        assert all(n > 0 for n in norms[:5]) if learns else norms[:5] == [NO_GRAD] * 5
+        assert norms[5:] == [NOT_TAKEN] * 2
+        assert [f.who for f in trace.facts if f.kind == "unowned"] == (
+            ["hidden[0].weight", "hidden[0].bias"] if learns else []
+        )
+
     def test_parameters_added_later_are_followed(self):
         """add_param_group during the run: the new ones have norms from there."""
         model, (x, y) = net(), data()
@@ -480,8 +511,8 @@ class TestParametersThatDoNotLearn:
                 optimizer.step()
         trace = run.trace
         at = [p.name for p in trace.parameters].index("0.weight")
-        assert trace.parameter_norms["grad"][:2, at].tolist() == [NOT_TAKEN, NOT_TAKEN]
-        assert (trace.parameter_norms["grad"][2:, at] > 0).all()
+        assert (trace.parameter_norms["grad"][:, at] > 0).all()
+        assert trace.facts == ()  # it was in no optimizer for two steps, and is in one at the end
         assert trace.parameters[at].optimizers == (0,)
         assert (trace.steps["lr"][3], trace.steps["lr_lowest"][3]) == (0.1, 0.01)
 
