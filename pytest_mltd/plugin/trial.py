@@ -29,6 +29,7 @@ class Trial:
     kind: OutcomeKind = "passed"
     reason: str = ""
     seconds: float = 0.0
+    calls: int = 0  # the test's own and those of its subtests
     call_began: float = 0.0
     slicing: Any = None  # what became of the DataLoaders, where a slice was asked for
     took_slice: bool = False  # the test asked for the slice itself and cuts its data by hand
@@ -45,25 +46,27 @@ class Trial:
         return self.took_slice or (self.slicing is not None and self.slicing.used > 0)
 
     def note(self, item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
-        """Take one part of the test (set-up, call, a subtest, tear-down) into account."""
+        """Take one part of the test (set-up, call, a subtest, tear-down) into account. The call follows its subtests."""
         self.seconds += report.duration
+        self.calls += report.when == "call"
         expected = hasattr(report, "wasxfail")
         if report.failed or expected:
             self.prints.append(_fingerprint(item, call, report))
         if report.failed:
             self.kind = "failed"
             self.texts.append(_text(call, report))
-        elif report.skipped and not expected and self.kind == "passed" and not hasattr(report, "context"):
+        elif report.skipped and not expected and self.kind == "passed":
             self.kind, self.reason = "skipped", _reason(report)
-        elif hasattr(report, "context"):  # a subtest: one that only the first run had must not go unseen
-            self.prints.append(f"{report.context!r} {report.outcome}")
+        elif report.passed and report.when == "call" and self.kind == "skipped":  # only a subtest was skipped
+            self.kind, self.reason = "passed", ""
 
     def outcome(self, traces: tuple[str, ...] = (), wrote: str = "") -> Outcome:
         """Return how the test ended."""
         from pytest_mltd.core.trials import Outcome, fingerprint
 
-        several = len(self.prints) > 1
-        one = fingerprint("several", "\n".join(self.prints), "") if several else "".join(self.prints)
+        # A subtest that only one of two runs had must not go unseen, though it passed. (Numbers are no part of a fingerprint.)
+        prints = [*self.prints, "part " * self.calls] if self.calls > 1 else self.prints
+        one = fingerprint("several", "\n".join(prints), "") if len(prints) > 1 else "".join(prints)
         return Outcome(
             kind=self.kind,
             fingerprint=one,

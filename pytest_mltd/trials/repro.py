@@ -69,7 +69,8 @@ class Repro:
         if self.verdict == "differs":
             return f"{first.kind} 2 of 2, but not bit for bit{where}"
         if first.kind == later[0].kind:
-            return f"flaky: {first.kind} twice, not with the same failure{where}"
+            what = "failure" if first.kind == "failed" else "parts"
+            return f"flaky: {first.kind} twice, not with the same {what}{where}"
         return f"flaky: {kinds}{where}"
 
 

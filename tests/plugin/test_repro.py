@@ -367,8 +367,9 @@ class TestEveryKindOfTest:
         project.makepyfile(
             """
             import pathlib
+            import pytest
             from fake import record
-            mark = pathlib.Path(__file__).with_name("ran")
+            mark, other = (pathlib.Path(__file__).with_name(n) for n in ("ran", "other"))
             def test_it(subtests):
                 record(1)
                 for i in range(3):
@@ -379,13 +380,22 @@ class TestEveryKindOfTest:
                 record(1)
                 with subtests.test("one"):
                     pass
+                with subtests.test("two"):
+                    pytest.skip("not here")
+            def test_number(subtests):
+                record(1)
+                for i in range(2 if other.exists() else 3):
+                    with subtests.test(i=i):
+                        pass
+                other.touch()
             """
         )
         result = plainly("--mltd-repro", "-v")
         said(result, "test_it", "flaky: failed then passed")
         said(result, "test_fine", "passed 2 of 2, bit for bit")
         assert len(re.findall(r"SUBFAILED\(i='?2'?\)", result.stdout.str())) >= 1
-        assert "2 of 2 tests run twice" in result.stdout.str()
+        said(result, "test_number", "flaky: passed twice, not with the same")
+        assert "3 of 3 tests run twice" in result.stdout.str()
 
     def test_reports_keep_what_tests_tell(self, project, plainly):
         """Printed text, recorded properties, warnings and one JUnit case for each test survive the way from the child."""
