@@ -18,19 +18,8 @@ torch = pytest.importorskip("torch")
 
 HERE = Path(__file__).parent
 FAULTY = sorted((HERE / "cases").glob("*.py"))
-# A part of a trained net that is in no optimizer: whether gradients arrive there is not recorded yet.
-UNSEEN = {"unfrozen_without_optimizer"}
 HEALTHY = sorted((HERE / "healthy").glob("*.py"))
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
-
-
-def _expected(path):
-    marks = (
-        [pytest.mark.xfail(reason="gradients of parameters in no optimizer are not recorded")]
-        if path.stem in UNSEEN
-        else []
-    )
-    return pytest.param(path, id=path.stem, marks=marks)
 
 
 def load(path):
@@ -57,7 +46,7 @@ def diagnosed(path, seed, **arguments):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("path", [_expected(p) for p in FAULTY])
+@pytest.mark.parametrize("path", FAULTY, ids=lambda p: p.stem)
 def test_the_cause_of_a_faulty_program_comes_first(path, seed):
     """The first root has an accepted id, and its culprit holds the place."""
     meta, diagnosis = diagnosed(path, seed)

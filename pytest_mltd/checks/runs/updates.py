@@ -145,18 +145,22 @@ class _Group:
 
 def _left_out(trace: Trace) -> _Group:
     """Parameters in no optimizer although gradients are computed for them in train mode."""
-    trained_roots = {root_of(trace, p.name) for p in trace.parameters if p.optimizers}
+    # An optimizer of bare tensors (an input, a prompt) leaves the net it works through alone, on purpose.
+    trained_roots = {root_of(trace, p.name) for p in trace.parameters if p.optimizers and p.registered}
     names = []
     unregistered = False
-    if any(p.optimizers for p in trace.parameters):
+    if trained_roots:
         grads = trace.parameter_norms["grad"]
         unowned = {f.who for f in trace.facts if f.kind == "unowned"}
         feeding = _feeding(trace)
         for i, p in enumerate(trace.parameters):
             if p.optimizers or not p.requires_grad:
                 continue
-            hidden = not p.registered and (grads[:, i] == NOT_TAKEN).all() and _called(trace, p)
-            if not (p.name in unowned or hidden or root_of(trace, p.name) in feeding or (grads[:, i] > 0).any()):
+            if (grads[:, i] != NOT_TAKEN).any() or p.name in unowned:
+                arrives = p.name in unowned or bool((grads[:, i] > 0).any())
+            else:  # not watched: layers that a list hides, or a net whose output the trained one lives on
+                arrives = (not p.registered and _called(trace, p)) or root_of(trace, p.name) in feeding
+            if not arrives:
                 continue
             if root_of(trace, p.name) in trained_roots or not _in_eval_mode(trace, root_of(trace, p.name)):
                 names.append(p.name)

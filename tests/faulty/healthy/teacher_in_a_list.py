@@ -23,7 +23,7 @@ def train(seed):
     teacher = nn.Sequential(nn.Linear(10, 64), nn.ReLU(), nn.Linear(64, 3))
     with torch.no_grad():
         teacher[2].weight.mul_(6)
-    student = Student(copy.deepcopy(teacher).eval())
+    student = Student(copy.deepcopy(teacher))
     opt = torch.optim.Adam(student.parameters(), lr=5e-3)
     for _ in range(200):
         loss = student(torch.randn(48, 10))
