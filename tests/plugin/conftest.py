@@ -1,7 +1,5 @@
 """Small sessions to try the plugin on: without xdist, with `-n 0` and with `-n 2`. None of them imports torch."""
 
-from pathlib import Path
-
 import hypothesis.core  # noqa: F401 - its plugin imports it at each session's end, half a second
 import numpy.random  # noqa: F401 - a session in this process must find it imported: it cannot be imported twice
 import pytest
@@ -51,13 +49,3 @@ def plainly(project):
         return project.runpytest_inprocess("-p", "no:randomly", "-p", "no:xdist", *arguments)
 
     return run
-
-
-def pytest_collection_modifyitems(items):
-    """The small sessions have no configuration, and pytest-asyncio warns of one key that is not in it."""
-    quiet = pytest.mark.filterwarnings(
-        'ignore:The configuration option "asyncio_default:pytest.PytestDeprecationWarning'
-    )
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(quiet)
