@@ -156,8 +156,11 @@ def _left_out(trace: Trace) -> _Group:
         for i, p in enumerate(trace.parameters):
             if p.optimizers or not p.requires_grad:
                 continue
-            if (grads[:, i] != NOT_TAKEN).any() or p.name in unowned:
-                arrives = p.name in unowned or bool((grads[:, i] > 0).any())
+            taken = grads[:, i][grads[:, i] != NOT_TAKEN]
+            if taken.size > 1:  # a gradient that never changes was copied with its net (deepcopy of a trained one)
+                arrives = np.unique(taken[taken > 0]).size > 1
+            elif taken.size or p.name in unowned:
+                arrives = p.name in unowned or bool((taken > 0).any())
             else:  # not watched: layers that a list hides, or a net whose output the trained one lives on
                 arrives = (not p.registered and _called(trace, p)) or root_of(trace, p.name) in feeding
             if not arrives:
