@@ -75,7 +75,12 @@ def check_loss_divergence(
 
 @check("run", rank=65)
 def check_loss_spike(
-    run: Any, *, max_rise: float = 3.0, min_steps: int = 30, allow: Mapping[str, str] | None = None
+    run: Any,
+    *,
+    max_rise: float = 3.0,
+    max_outlier: float = 1000.0,
+    min_steps: int = 30,
+    allow: Mapping[str, str] | None = None,
 ) -> Finding:
     """Ask whether a training loss jumped far above everything it had been, and stayed up for some steps.
 
@@ -83,10 +88,14 @@ def check_loss_spike(
     five steps after its peak at twice their median, and half the first level, or more: the weights were damaged. One hard
     batch that the net shrugs off is no spike, nor is a new task or schedule that begins no higher than the net began, nor a
     loss that is lifted in one step, with no large step of the optimizer before, and stays: a term joined it, or other data.
+    A batch that no hardness explains (a code for missing among the labels, an input left unscaled) is one even when clipping
+    saved the weights: ``max_outlier`` times those levels.
 
     Args:
         run: a recording, a run or a trace.
         max_rise: the highest ratio to those levels (llm-foundry takes 2 times the mean, five steps in a row).
+        max_outlier: the highest ratio to those levels for one step without an aftermath (a guess; the hardest batch of the
+            healthy programs of tests/faulty stays below 30 times).
         min_steps: the fewest steps that are needed; a guess.
         allow: reasons by loss stream.
 
@@ -97,6 +106,8 @@ def check_loss_spike(
     trace = as_trace(run)
     if not max_rise > 1:
         raise ValueError(f"max_rise: a ratio above 1 is needed, not {max_rise!r}")
+    if not max_outlier >= max_rise:
+        raise ValueError(f"max_outlier: a ratio of max_rise or more is needed, not {max_outlier!r}")
     if reason := no_training(trace):
         return not_asked(reason)
     judged, allowed, reason = _to_judge(trace, allow, min_steps, finite=True)
@@ -104,10 +115,10 @@ def check_loss_spike(
         return not_asked(reason)
     if moving := moving_target(trace):
         return not_asked(f"losses may honestly jump here: {moving}")
-    found = [(_spikes(trace, c, max_rise), c) for c in judged]
+    found = [(_spikes(trace, c, max_rise, max_outlier), c) for c in judged]
     spikes = [(s, c) for (s, _), c in found if s]
     if spikes:
-        return _spike_finding(*min(spikes, key=lambda pair: pair[0][0].step), max_rise, allowed)
+        return _spike_finding(*min(spikes, key=lambda pair: pair[0][0].step), (max_rise, max_outlier), allowed)
     highest = max(h for (_, h), _ in found)
     return Finding(
         ok=True,
@@ -259,9 +270,10 @@ class _Spike:
     before: float
     lasted: int
     index: int
+    lone: bool = False  # one step high, with no aftermath: the batch, not the weights
 
 
-def _spikes(trace: Trace, curve: Curve, max_rise: float) -> tuple[list[_Spike], float]:
+def _spikes(trace: Trace, curve: Curve, max_rise: float, max_outlier: float) -> tuple[list[_Spike], float]:
     """Return the spikes, and the highest ratio that any peak with an aftermath reached."""
     v = curve.finite
     if v.size < 12:
@@ -280,6 +292,9 @@ def _spikes(trace: Trace, curve: Curve, max_rise: float) -> tuple[list[_Spike], 
         before = float(np.median(v[max(0, i - 25) : i]))
         after = v[peak + 1 : peak + 6]
         if after.size < 3 or float(np.median(after)) < max(2 * before, 0.5 * curve.start):
+            if v[peak] > max_outlier * level[i]:
+                found.append(_Spike(int(curve.step[peak]), float(v[peak]), before, 1, peak, lone=True))
+                break
             continue
         skip = peak + 5
         if _another_objective(trace, curve, int(i), peak, before):
@@ -315,33 +330,49 @@ def _another_objective(trace: Trace, curve: Curve, onset: int, peak: int, before
 
 
 def _spike_finding(
-    spikes: list[_Spike], curve: Curve, max_rise: float, allowed: tuple[tuple[str, str], ...]
+    spikes: list[_Spike], curve: Curve, limits: tuple[float, float], allowed: tuple[tuple[str, str], ...]
 ) -> Finding:
     spike = spikes[0]
     level = max(spike.before, curve.start)
     v = curve.finite
     shown = range(max(0, spike.index - 2), min(v.size, spike.index + 6))
+    name, limit = ("max_outlier", limits[1]) if spike.lone else ("max_rise", limits[0])
+    shows, next_step = _about_batch(spike) if spike.lone else _about_weights(spike, v.size)
     return Finding(
         ok=False,
         headline=f"the loss of '{curve.name}' spikes at step {spike.step}: from {number(spike.before)} to "
-        f"{number(spike.peak)}, "
-        f"{number(spike.peak / level)} times its highest level before (max_rise={max_rise:g})",
+        f"{number(spike.peak)}, {number(spike.peak / level)} times its highest level before ({name}={limit:g})",
         culprit=curve.name,
         amount=spike.peak / level,
-        limit=("max_rise", max_rise),
+        limit=(name, limit),
         step=spike.step,
         table=Table(
             ("step", "loss"), tuple((int(curve.step[i]), float(v[i])) for i in shown), culprit=spike.index - shown[0]
         ),
-        shows=f"It takes {counted(spike.lasted, 'step')} to come back to that level: the step damaged the "
-        "weights, it was not one "
-        "hard batch only."
-        if spike.index + spike.lasted < v.size - 1
-        else "It does not come back to that level: the step damaged the weights, it was not one hard batch only.",
-        next_step=f"look at the batch and the learning rate of step {max(0, spike.step - 1)} and "
-        f"{spike.step}; clipping the gradient "
-        "norm bounds what one batch can do",
+        shows=shows,
+        next_step=next_step,
         allowed=allowed,
+    )
+
+
+def _about_batch(spike: _Spike) -> tuple[str, str]:
+    shows = (
+        "The losses before and after are of the usual size: it comes from the batch of that step, not from the weights."
+    )
+    next_step = (
+        f"look at the inputs and labels of the batch of step {spike.step}: a code for missing such as -9999, an input "
+    )
+    return shows, next_step + "that was not scaled, another unit"
+
+
+def _about_weights(spike: _Spike, length: int) -> tuple[str, str]:
+    back = "It does not come back to that level"
+    if spike.index + spike.lasted < length - 1:
+        back = f"It takes {counted(spike.lasted, 'step')} to come back to that level"
+    next_step = f"look at the batch and the learning rate of step {max(0, spike.step - 1)} and {spike.step}; "
+    return (
+        f"{back}: the step damaged the weights, it was not one hard batch only.",
+        next_step + "clipping the gradient norm bounds what one batch can do",
     )
 
 

@@ -132,6 +132,23 @@ def test_one_hard_batch_is_no_spike(made):
     assert check_loss_spike(run.trace()).ok
 
 
+def test_a_batch_that_no_hardness_explains_is_a_spike_without_an_aftermath(made):
+    """A label code of -9999 in one batch: clipping saved the weights, and the data are wrong all the same."""
+    run = made()
+    run.loss[120] = 1e7
+    finding = check_loss_spike(run.trace())
+    assert finding.step == 120
+    assert finding.limit == ("max_outlier", 1000.0)
+    assert "it comes from the batch of that step, not from the weights" in finding.shows
+    assert check_loss_spike(run.trace(), max_outlier=1e9).ok
+
+
+def test_an_outlier_below_the_limit_of_spikes_is_misuse(made):
+    """A batch that is an outlier is higher than a spike."""
+    with pytest.raises(ValueError, match="max_outlier: a ratio of max_rise or more"):
+        check_loss_spike(made().trace(), max_outlier=2.0)
+
+
 def test_a_new_task_that_begins_at_the_old_start_is_no_spike(made):
     """Folds and tasks in one program bring the loss back to where an untrained net is, not above."""
     run = made()
