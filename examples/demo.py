@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -72,7 +73,7 @@ def python(folder, *arguments):
 def message(output):
     """Return the failure's own lines of pytest's output, and its closing lines."""
     lines = output.splitlines()
-    said = [re.sub(r"^E {0,3}", "", line) for line in lines if re.match(r"E( |$)", line)]
+    said = textwrap.dedent("\n".join(line[1:] for line in lines if re.match(r"E( |$)", line))).splitlines()
     reruns = [line for line in lines if line.lstrip().startswith("rerun:")]
     return [*said, *reruns, "", last_line(output), ""] if said else lines
 

@@ -14,7 +14,7 @@ _spec.loader.exec_module(demo)
 
 # folder -> the finding's id and its culprit, exactly
 EXPECTED = {
-    "exploding_rnn": ("gradients.explosion", "head.weight"),
+    "exploding_rnn": ("gradients.explosion", "rnn.weight_ih_l0"),
     "label_leak": ("leakage.label_leak", "progression"),
     "one_seed_two_runs": ("runs.divergence", "inputs"),
 }
