@@ -96,7 +96,18 @@ def fingerprint(error_type: str, message: str, where: str) -> str:
     text = re.sub(r"(/[\w.@+-]+)+", lambda m: m.group().rsplit("/", 1)[-1], text)
     text = re.sub(r"\btmp[a-z0-9_]{8}\b", "tmp", text)  # what the tempfile module makes up
     text = re.sub(r"(?<![\w.])[-+]?\d[\d_,.]*(?:[eE][-+]?\d+)?", "0", text)
-    return hashlib.sha256(f"{error_type}\n{text}\n{where}".encode()).hexdigest()[:16]
+    whole = f"{error_type}\n{text}\n{where}"
+    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[
+        :16
+    ]  # file names may hold lone surrogates
+
+
+def words_of(error: BaseException) -> str:
+    """Return what an error says; nothing where its own ``__str__`` raises, so that a trial can end all the same."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 @dataclass(slots=True)

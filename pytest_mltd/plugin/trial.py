@@ -185,13 +185,13 @@ def _instead(holder: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def _fingerprint(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport) -> str:
-    from pytest_mltd.core.trials import fingerprint
+    from pytest_mltd.core.trials import fingerprint, words_of
 
     if call.excinfo is None:
         return fingerprint("failed", str(report.longrepr), report.nodeid)
     error = call.excinfo.value
     findings = getattr(error, "findings", ())
-    said = " ".join(f"{f.id}:{f.culprit}" for f in findings) or str(error)
+    said = " ".join(f"{f.id}:{f.culprit}" for f in findings) or words_of(error)
     return fingerprint(type(error).__name__, said, _place(item, call.excinfo))
 
 
@@ -209,8 +209,10 @@ def _place(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -> s
 def _text(call: pytest.CallInfo[Any], report: pytest.TestReport) -> str:
     if call.excinfo is None:
         return report.longreprtext
+    from pytest_mltd.core.trials import words_of
+
     error = call.excinfo.value
-    return f"{type(error).__name__}: {error}"
+    return ": ".join(filter(None, (type(error).__name__, words_of(error))))
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -16,6 +16,7 @@ from pytest_mltd.core.trials import (
     observing,
     outcome_from_dict,
     under,
+    words_of,
 )
 
 
@@ -120,3 +121,15 @@ class TestObserving:
             with observing():
                 raise RuntimeError
         assert trials._recorded == before
+
+
+def test_what_cannot_be_encoded_or_said_still_has_a_fingerprint():
+    """A lone surrogate, as in a file's name, and an error whose `__str__` raises are no reason to raise."""
+
+    class Mute(Exception):
+        def __str__(self):
+            raise ValueError
+
+    assert fingerprint("E", "a\udcffb", "f") != fingerprint("E", "ab", "f")
+    assert words_of(Mute()) == ""
+    assert words_of(KeyError("a")) == "'a'"

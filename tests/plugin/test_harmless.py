@@ -128,3 +128,31 @@ def test_no_trace_of_the_trials_is_left(project, plainly, tmp_path, monkeypatch)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     session(project, plainly, "def test_it():\n    record(1)\n").assert_outcomes(passed=1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flags", [(), ("--mltd-repro",), ("--mltd-incident", "loan-leak")])
+def test_a_failure_that_cannot_be_put_into_words_is_reported(project, plainly, flags):
+    """An exception whose `__str__` raises, and a text that no encoding takes, end the test and not the session."""
+    project.makepyfile(
+        r"""
+        import pytest
+        from fake import record
+        pytestmark = pytest.mark.mltd("loan-leak/H1")
+        class Bad(Exception):
+            def __str__(self):
+                raise ValueError("no text")
+        def test_mute(mltd_seed):
+            record(1)
+            raise Bad()
+        def test_surrogate(mltd_seed):
+            record(1)
+            assert "a\udcffb" == "c"
+        def test_after(mltd_seed):
+            record(1)
+        """
+    )
+    result = plainly(*flags)
+    result.assert_outcomes(failed=2, passed=1)
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+    if flags == ("--mltd-repro",):
+        assert result.stdout.str().count("reproduced 2 of 2, bit for bit") >= 2
