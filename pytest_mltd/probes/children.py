@@ -25,6 +25,7 @@ from typing import Any
 from pytest_mltd.recording.imports import now_or_when_imported
 
 ALIVE, DEBUGGING = b"A", b"D"
+UNKNOWN = "unknown"
 # Seconds without any CPU time used before a child's first small sum in torch is done, and in all: a guess. It takes
 # milliseconds; on a loaded machine the child waits for its turn, and a waiting thread may spin before it sleeps.
 FIRST_SIGN, FIRST_SIGN_AT_MOST = 5.0, 60.0
@@ -65,14 +66,13 @@ def in_child(work: Callable[[], Payload], *, still: float = STILL, threads: int 
     """
     reader, writer = os.pipe()
     _flush()
-    gc.freeze()  # a finalizer of the parent's garbage, one that removes a folder say, must not run in the child as well
+    _end_garbage()
     with warnings.catch_warnings():  # Python 3.12 warns of threads; the first sign below is the real test
         warnings.simplefilter("ignore")
         pid = os.fork()
     if pid == 0:
         os.close(reader)
         _live(work, writer, threads)
-    gc.unfreeze()
     os.close(writer)
     try:
         return _wait(pid, reader, still)
@@ -160,6 +160,18 @@ class Threads:
 
 
 _to_parent: int | None = None
+_ended_once = False
+
+
+def _end_garbage() -> None:
+    """Collect garbage here, or else its finalizers, one that removes a folder say, run in the child as well.
+
+    Not `gc.freeze`: what is frozen is hidden from the recorder, which looks for optimizers and loaders among all objects. All
+    generations the first time only: with torch imported that takes 0.1 s, and it is what importing left that is old.
+    """
+    global _ended_once
+    gc.collect(1 if _ended_once else 2)
+    _ended_once = True
 
 
 def _live(work: Callable[[], Payload], writer: int, threads: int | None) -> None:
@@ -216,8 +228,7 @@ def _wait(pid: int, reader: int, still: float) -> Ended:
                     since = time.monotonic()
                     continue
                 time.sleep(0.05)  # it closed its end and will be gone at once
-            done, status = os.waitpid(pid, os.WNOHANG)
-            exit_code = os.waitstatus_to_exitcode(status) if done else None
+            exit_code = _reaped(pid, os.WNOHANG)
             cpu = _cpu(pid)
             now = time.monotonic()
             if cpu > last_cpu:
@@ -232,11 +243,21 @@ def _wait(pid: int, reader: int, still: float) -> Ended:
             with contextlib.suppress(ProcessLookupError):
                 if not heard.endswith(b"\n"):
                     os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+                _reaped(pid, 0)
     return _read(heard, exit_code)
 
 
-def _read(heard: bytes, exit_code: int | None) -> Ended:
+def _reaped(pid: int, options: int) -> int | str | None:
+    """Return the exit code of a child that has ended, None while it lives; of one whose exit code the system has thrown
+    away, because this process ignores SIGCHLD or somebody else has waited for it, that it is not known."""
+    try:
+        done, status = os.waitpid(pid, options)
+    except ChildProcessError:
+        return UNKNOWN
+    return os.waitstatus_to_exitcode(status) if done else None
+
+
+def _read(heard: bytes, exit_code: int | str | None) -> Ended:
     line = heard.rpartition(b"\n")[0].lstrip(ALIVE + DEBUGGING)
     if not line:
         return Ended(reason=_death(exit_code))
@@ -262,8 +283,10 @@ def _hang(begun: bool, limit: float) -> str:
     return f"a child of this process hangs in torch (no sign of life for {limit:.0f} s): torch has run on several threads here"
 
 
-def _death(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
+def _death(exit_code: int | str | None) -> str:
+    if exit_code == UNKNOWN:
+        return "the process left, and its exit code is not known"
+    if isinstance(exit_code, int) and exit_code < 0:
         try:
             return f"the process died of {signal.Signals(-exit_code).name}"
         except ValueError:

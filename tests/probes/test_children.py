@@ -1,6 +1,8 @@
 """A child that starts from this process's state, and what becomes of it."""
 
+import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -100,3 +102,45 @@ def test_threads_asked_for_here_are_kept_for_the_children():
     finally:
         threads.close()
     assert torch.get_num_threads() == 2
+
+
+class Made:
+    """Something a module makes at import, as an optimizer or a loader."""
+
+    def __init__(self, path=None):
+        self.path, self.me = path, self  # a cycle: only the collector can end it
+
+    def __del__(self):
+        if self.path is not None:
+            with open(self.path, "a") as file:
+                file.write(f"{os.getpid()} ")
+
+
+MADE = Made()
+
+
+def test_what_was_made_before_is_found_there():
+    """The recorder finds optimizers and loaders among all objects, also those older than the child."""
+    assert in_child(lambda: {"n": sum(type(x) is Made for x in gc.get_objects())}).payload == {"n": 1}
+
+
+def test_garbage_of_this_process_is_not_finalized_there(tmp_path):
+    """What nobody holds any more is finalized once, here, and not by each child that collects garbage."""
+    gc.disable()
+    try:
+        Made(tmp_path / "finalized")
+        assert in_child(lambda: {"n": gc.collect()}).payload
+    finally:
+        gc.enable()
+    assert (tmp_path / "finalized").read_text() == f"{os.getpid()} "
+
+
+def test_a_process_that_ignores_the_end_of_its_children():
+    """Where a signal handler takes the exit code away, what was handed over counts, and a death is told without it."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert in_child(lambda: {"done": True}).payload == {"done": True}
+        assert in_child(lambda: os._exit(3)).reason == "the process left, and its exit code is not known"
+        assert in_child(lambda: time.sleep(9), still=0.5).hung
+    finally:
+        signal.signal(signal.SIGCHLD, before)
