@@ -152,9 +152,12 @@ def _left_out(trace: Trace) -> _Group:
     if trained_roots:
         grads = trace.parameter_norms["grad"]
         unowned = {f.who for f in trace.facts if f.kind == "unowned"}
+        by_hand = {
+            f.who for f in trace.facts if f.kind == "manual_update"
+        }  # loaded anew or moved by the program itself
         feeding = _feeding(trace)
         for i, p in enumerate(trace.parameters):
-            if p.optimizers or not p.requires_grad:
+            if p.optimizers or not p.requires_grad or p.name in by_hand:
                 continue
             taken = grads[:, i][grads[:, i] != NOT_TAKEN]
             if taken.size > 1:  # a gradient that never changes was copied with its net (deepcopy of a trained one)

@@ -11,7 +11,7 @@ from pytest_mltd.checks.runs.updates import (
     check_update_scale,
 )
 from pytest_mltd.core.findings import CheckFailed
-from pytest_mltd.core.traces import Trace
+from pytest_mltd.core.traces import Fact, Trace
 
 
 def change(run, which, **values):
@@ -54,6 +54,13 @@ def test_parameters_in_no_optimizer_that_receive_gradients_are_found(made):
     assert "no optimizer holds 2 parameters (never updated): 'fc1.weight' and 'fc1.bias'" in hidden.headline
     assert "a plain Python list or dict hides the layers in it" in hidden.shows
     assert "plain Python list" not in forgotten.shows
+
+
+def test_parameters_that_the_program_moves_itself_are_not_frozen(made):
+    """A worker's copy receives the shared weights before each step, and hands on its gradients."""
+    run = change(made(), (0, 1), optimizers=())
+    run.kept["facts"] = tuple(Fact(kind="manual_update", who=p.name) for p in run.parameters[:2])
+    assert check_frozen_parameters(run.trace()).ok
 
 
 def test_frozen_on_purpose_is_no_fault(made):
