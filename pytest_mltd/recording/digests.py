@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import torch
 
+from pytest_mltd.recording import memory
+
 try:
     import xxhash
 
@@ -50,14 +52,7 @@ def of_tensor(tensor: torch.Tensor) -> int:
         tensor = tensor.contiguous()
     if tensor.is_conj() or tensor.is_neg():
         tensor = tensor.resolve_conj().resolve_neg()
-    if tensor.dtype in _IN_NUMPY and tensor.numel():
-        return of_bytes(tensor.numpy())
-    return of_bytes(tensor.reshape(-1).view(torch.uint8).numpy())
-
-
-_IN_NUMPY: Final = frozenset(
-    {torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.uint8, torch.bool, torch.complex64}
-)
+    return of_bytes(memory.raw(tensor))
 
 
 def combined(digests: Iterable[int]) -> int:

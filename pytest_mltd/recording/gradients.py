@@ -19,13 +19,13 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from pytest_mltd.core.traces import NO_GRAD
-from pytest_mltd.recording import lanes
+from pytest_mltd.recording import lanes, memory
 from pytest_mltd.recording.lanes import Lane, Number
 
 _FLOAT = torch.float32
 _SMALL = 1 << 14  # numbers; up to here numpy's dot is the cheaper one (no threads, no tensor for the result), measured
 _PLAIN = (Tensor, torch.nn.Parameter)
-_sqrt, _vdot = math.sqrt, np.vdot
+_sqrt, _vdot, _floats = math.sqrt, np.vdot, memory.floats
 _NONE = -1  # the version of a gradient that is None
 
 
@@ -299,8 +299,8 @@ class Gradients:
             return self._slow(gradients)
         if small:
             try:
-                return [_sqrt(_vdot(v, v)) for v in [g.numpy() for g in gradients]]
-            except (TypeError, RuntimeError):  # sparse, or with a graph
+                return [_sqrt(_vdot(v, v)) for v in map(_floats, gradients)]
+            except (TypeError, RuntimeError):  # sparse, say, or transposed
                 return self._slow(gradients)
         if all(type(g) is Tensor and g.dtype is _FLOAT and g.layout is torch.strided for g in gradients):
             return self._lane.read(torch._foreach_norm(list(gradients))) if gradients else []

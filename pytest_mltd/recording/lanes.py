@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pytest_mltd.recording import memory
+
 Number = Any  # a float, or something whose float() is one once it has arrived
 
 _BATCHES: Final = 64  # reductions that wait on the device before they are fetched; a guess
@@ -155,8 +157,11 @@ def flat(tensor: Tensor) -> np.ndarray[Any, Any] | None:
 
     For these numpy is the cheaper engine: no dispatch, no tensor for the result (measured up to 16,384 numbers).
     """
-    if tensor.is_cpu and tensor.dtype is torch.float32 and tensor.numel() <= _SMALL and tensor.is_contiguous():
-        return tensor.numpy().reshape(-1)
+    if tensor.is_cpu and tensor.dtype is torch.float32 and tensor.numel() <= _SMALL and not tensor.is_neg():
+        try:
+            return memory.floats(tensor)
+        except (TypeError, RuntimeError):
+            return None
     return None
 
 

@@ -351,3 +351,19 @@ def test_the_whole_corpus_ends_the_same(path):
         with record(level=level) as run:
             assert outcome(program) == plain
         assert [n for n in run.trace.notes if "moved without an optimizer" not in n] == []
+
+
+@pytest.mark.parametrize("level", ["losses", "default", "everything"])
+def test_every_tensor_of_the_program_can_still_be_resized(level):
+    """numpy would mark a storage for good; none of the program's own is looked at through it."""
+    model, outputs = classifier(), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model[0].register_forward_hook(lambda module, args, output: outputs.append(output))
+    x, y = batch()
+    with record(level=level) as run:
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    assert run.trace.notes == ()
+    weight = model[0].weight
+    for tensor in (x, y, outputs[0].detach(), weight.detach(), weight.grad, optimizer.state[weight]["momentum_buffer"]):
+        tensor.untyped_storage().resize_(0)
