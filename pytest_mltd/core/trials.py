@@ -57,8 +57,8 @@ class Outcome:
     """How a trial ended. ``fingerprint`` says which failure it was, so that another failure is not taken for the same.
 
     ``traces`` are the files of the recorded runs, in the order they ended. ``reason`` says why a trial is undecided or
-    skipped. ``text`` is the failure as a person reads it. ``wrote`` names a file that was there before and that the trial
-    opened for writing.
+    skipped. ``text`` is the failure as a person reads it. ``wrote`` names a file that was there before and that the trial was
+    kept from changing; ``changed`` those that it did change, as nothing forbade it yet.
     """
 
     kind: OutcomeKind
@@ -69,19 +69,26 @@ class Outcome:
     traces: tuple[str, ...] = ()
     asked: int = 0
     wrote: str = ""
+    changed: tuple[str, ...] = ()
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data for JSON; `outcome_from_dict` is the way back."""
         data = {name: getattr(self, name) for name in self.__slots__}
-        return {**data, "findings": [f.as_dict() for f in self.findings], "traces": list(self.traces)}
+        return {
+            **data,
+            "findings": [f.as_dict() for f in self.findings],
+            "traces": list(self.traces),
+            "changed": list(self.changed),
+        }
 
 
 def outcome_from_dict(data: Mapping[str, Any]) -> Outcome:
     """Return the outcome that `Outcome.as_dict` wrote."""
     values = {k: v for k, v in data.items() if k in Outcome.__slots__}
     values["findings"] = tuple(finding_from_dict(f) for f in values.get("findings", ()))
-    values["traces"] = tuple(values.get("traces", ()))
+    for name in ("traces", "changed"):
+        values[name] = tuple(values.get(name, ()))
     return Outcome(**values)
 
 

@@ -92,7 +92,7 @@ def run_here(item: pytest.Item, condition: Condition, job: Mapping[str, Any]) ->
             left = "interrupt"
     return {
         "left": left,
-        "outcome": trial.outcome(_saved(trial, folder), seen.wrote).as_dict(),
+        "outcome": trial.outcome(_saved(trial, folder), seen.wrote, tuple(map(witness.near, seen.changed))).as_dict(),
         "reports": [item.config.hook.pytest_report_to_serializable(config=item.config, report=r) for r in reports],
         "warnings": [_plain_warning(w) for w in warned],
         "loaded": children.loaded(),

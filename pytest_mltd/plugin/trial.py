@@ -60,7 +60,7 @@ class Trial:
         elif report.passed and report.when == "call" and self.kind == "skipped":  # only a subtest was skipped
             self.kind, self.reason = "passed", ""
 
-    def outcome(self, traces: tuple[str, ...] = (), wrote: str = "") -> Outcome:
+    def outcome(self, traces: tuple[str, ...] = (), wrote: str = "", changed: tuple[str, ...] = ()) -> Outcome:
         """Return how the test ended."""
         from pytest_mltd.core.trials import Outcome, fingerprint
 
@@ -76,6 +76,7 @@ class Trial:
             traces=traces,
             asked=len(self.observed.asked),
             wrote=wrote,
+            changed=changed,
             seconds=self.seconds,
         )
 

@@ -6,6 +6,7 @@ SQLite, a database's client) are not seen.
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import sys
@@ -19,6 +20,7 @@ from pytest_mltd.recording.sites import shown
 
 WRITING = os.O_WRONLY | os.O_RDWR
 KEPT = 200  # of each kind; a run that opens more files than this is not read to the end anyway
+LOOKED_INTO = 10_000  # files in a folder that is removed or renamed; a guess: a fraction of a second
 CLOCK_STEP_NS = 20_000_000  # a file's time may lag the clock by one tick of the kernel, 10 ms at most
 # Written by tools and not by the test; losing or repeating them costs nobody anything.
 TOOLS = frozenset({"__pycache__", ".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache", ".cache", ".git"})
@@ -112,6 +114,7 @@ class _Rules:
             "os.rename": self._renamed,
             "os.remove": self._removed,
             "os.truncate": self._truncated,
+            "shutil.rmtree": self._removed,  # it removes what is inside by handles, which no later event names
         }
 
     def hear(self, event: str, args: tuple[Any, ...]) -> None:
@@ -135,34 +138,43 @@ class _Rules:
 
     def _renamed(self, args: tuple[Any, ...]) -> None:
         __tracebackhide__ = True
-        self._changes(args[0], args[2])
+        self._changes(args[0], args[2], with_inside=True)
         self._changes(args[1], args[3])
 
     def _removed(self, args: tuple[Any, ...]) -> None:
         __tracebackhide__ = True
-        self._changes(args[0], args[1])
+        self._changes(args[0], args[1], with_inside=True)
 
     def _truncated(self, args: tuple[Any, ...]) -> None:
         __tracebackhide__ = True
         self._changes(args[0], -1)
 
-    def _changes(self, path: Any, folder: Any) -> None:
+    def _changes(self, path: Any, folder: Any, *, with_inside: bool = False) -> None:
         __tracebackhide__ = True
         if isinstance(path, int) or (isinstance(folder, int) and folder != -1):
             return
         name = os.path.abspath(os.fsdecode(path))
         self.own.add(name)
-        if self.seen.wrote or not self._was_there(name):
+        if self.seen.wrote or not self._was_there(name, with_inside):
             return
         if self.forbids():
-            self.seen.wrote = _near(name)
-            raise Overwrites(_stopped(_near(name)))
+            self.seen.wrote = near(name)
+            raise Overwrites(_stopped(near(name), os.path.isdir(name), again=name in self.protected))
         self.seen.changed.append(name)
 
-    def _was_there(self, name: str) -> bool:
+    def _was_there(self, name: str, with_inside: bool) -> bool:
         if TOOLS.intersection(name.split(os.sep)) or name.startswith(("/dev/", "/proc/", "/sys/")):
             return False
-        found = os.stat(name)
+        if with_inside and os.path.isdir(name) and not os.path.islink(name):
+            # The folder's own time changes with each file made in it; one that holds nothing old is no loss.
+            inside = (os.path.join(folder, file) for folder, _, files in os.walk(name) for file in files)
+            return any(self._was_file(path, os.lstat) for path in itertools.islice(inside, LOOKED_INTO))
+        return self._was_file(name, os.stat)
+
+    def _was_file(self, name: str, look: Callable[[str], os.stat_result]) -> bool:
+        if TOOLS.intersection(name.split(os.sep)):
+            return False
+        found = look(name)
         # An empty file holds nothing that could be lost; lock files are of that kind.
         if not stat.S_ISREG(found.st_mode) or not found.st_size:
             return False
@@ -173,14 +185,18 @@ class _Rules:
             return
         found = os.stat(path)
         if self.before_ns <= found.st_ctime_ns < self.began_ns and stat.S_ISREG(found.st_mode):
-            near = _near(os.path.abspath(path))
-            if near not in self.seen.reread and os.path.abspath(path) not in self.own:
-                self.seen.reread.append(near)
+            name = near(os.path.abspath(path))
+            if name not in self.seen.reread and os.path.abspath(path) not in self.own:
+                self.seen.reread.append(name)
 
 
-def _stopped(name: str) -> str:
+def _stopped(name: str, is_folder: bool, *, again: bool) -> str:
+    kind = "folder" if is_folder else "file"
+    first = f"this run was stopped before it changed {name!r}, a {kind} that was there before"
+    if again:
+        first = f"run 1 changed {name!r}, which was there before; run 2 was stopped before it did so again"
     return (
-        f"this run was stopped before it changed {name!r}, a file that was there before\n"
+        f"{first}\n"
         "    A test that is run again must not harm what it finds. Writes from C code are not seen by this.\n"
         "    next: write below tmp_path, or to a file the test makes itself"
     )
@@ -274,7 +290,7 @@ def is_users(filename: str) -> bool:
     return not filename.startswith("<") and not filename.startswith(_LIBRARY) and "site-packages" not in filename
 
 
-def _near(path: str) -> str:
+def near(path: str) -> str:
     """Return a path relative to the working folder where it lies below it."""
     here = os.path.join(os.getcwd(), "")
     return path[len(here) :] if path.startswith(here) else path

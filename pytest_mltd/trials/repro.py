@@ -58,7 +58,10 @@ class Repro:
         if self.verdict == "once":
             return f"{first.kind}, run once"
         if self.verdict == "stopped":
-            return f"stopped: it was about to change {_first(o.wrote for o in self.outcomes)!r}, a file that was there before"
+            wrote = _first(o.wrote for o in self.outcomes)
+            if wrote in first.changed:
+                return f"run 1 changed {wrote!r}, which was there before; run 2 was stopped before it did so again"
+            return f"stopped: it was about to change {wrote!r}, which was there before"
         if self.verdict == "undecided":
             return f"not compared: {_first(o.reason for o in self.outcomes if o.kind == 'undecided')}"
         if self.verdict == "same":

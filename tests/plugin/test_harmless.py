@@ -45,6 +45,28 @@ def test_a_file_that_was_there_is_not_changed(project, plainly, kept, harm):
     assert "stopped: it was about to change 'best.txt'" in result.stdout.str()
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "shutil.rmtree('kept')",
+        "shutil.rmtree('kept', ignore_errors=True)",
+        "os.rename('kept', 'kept_old')",
+        "shutil.move('kept', 'kept_old')",
+    ],
+)
+def test_a_folder_that_was_there_is_not_changed(project, plainly, harm):
+    """Removing and renaming a folder with a file in it that was there, however deep, stops the run before it is done."""
+    file = project.path / "kept" / "deep" / "best.txt"
+    file.parent.mkdir(parents=True)
+    file.write_text("precious")
+    time.sleep(0.1)
+    body = f"def test_it():\n    record(1)\n    pathlib.Path('kept/new').write_text('x')\n    {harm}\n"
+    result = session(project, plainly, body)
+    result.assert_outcomes(failed=1)
+    assert file.read_text() == "precious"
+    assert "this run was stopped before it changed 'kept', a folder that was there before" in result.stdout.str()
+
+
 @pytest.mark.parametrize("handler", ["except Exception: pass", "except BaseException: pass", "finally: pass"])
 def test_no_handler_of_the_test_hides_it(project, plainly, kept, handler):
     """A test that swallows the stop fails all the same."""
@@ -62,6 +84,11 @@ def test_what_the_first_run_changes_before_it_uses_mltd_the_second_does_not(proj
     )
     result.assert_outcomes(failed=1)
     assert kept.read_text() == "precious+"
+    said = "run 1 changed 'best.txt', which was there before; run 2 was stopped before it did so again"
+    lines = result.stdout.str().splitlines()
+    assert any(line.startswith("FAILED test_a.py::test_it - " + said[:30]) for line in lines)
+    assert any(line.startswith("> ") and line.endswith(said) for line in lines)
+    assert "stopped before it changed" not in result.stdout.str()
 
 
 def test_a_test_without_mltd_is_left_alone(project, plainly, kept):
@@ -75,6 +102,10 @@ def test_a_test_without_mltd_is_left_alone(project, plainly, kept):
 def test_what_a_test_makes_itself_it_may_change(project, plainly):
     """Files below tmp_path, new files, files of the first run, empty ones, the null device and standard input are no harm."""
     (project.path / "empty.lock").touch()
+    (project.path / "empty").mkdir()
+    (project.path / "full" / "__pycache__").mkdir(parents=True)
+    (project.path / "full" / "__pycache__" / "a.pyc").write_text("x")
+    time.sleep(0.1)
     body = """
 def test_it(tmp_path, capfd):
     record(1)
@@ -84,7 +115,10 @@ def test_it(tmp_path, capfd):
     os.remove("made_here")
     pathlib.Path("stays").write_text("x")
     folder = pathlib.Path("folder"); folder.mkdir(exist_ok=True)
-    (folder / "b").write_text("x"); shutil.rmtree(folder)
+    (folder / "b").write_text("x"); os.rename(folder, "moved"); shutil.rmtree("moved")
+    for inner in ("empty", "full/__pycache__"):
+        shutil.rmtree(inner)
+        os.makedirs(inner)
     reader, writer = os.pipe()
     with open(writer, "w") as out: out.write("x")
     os.close(reader)
