@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import Any
 
 from pytest_mltd.checks.tables.frames import Frame, TableLike, are_splits, need_columns, open_table
+from pytest_mltd.checks.tables.sql import SqlFrame
 from pytest_mltd.core.asking import ask_all, asserting, check_allow, discover, info, umbrella
 from pytest_mltd.core.findings import Diagnosis, Finding, diagnose_findings, not_asked
 
@@ -39,7 +40,7 @@ def check_leakage(
         allow: ``{column or "family.fault" or "family.fault:column": reason}``.
 
     Raises:
-        ValueError: a named column is missing; the nearest name is given.
+        ValueError: a split is empty, shares no column with the first, or lacks a named column; the nearest name is given.
         TypeError: something is no table.
 
     Example::
@@ -49,6 +50,8 @@ def check_leakage(
     allow = check_allow(allow)
     frames = _open(train, test)
     named = {"label": label, "group": group, "time": time, "key": key}
+    _refuse_empty(frames)
+    _refuse_strangers(frames)
     _refuse_missing(named, frames)
     findings = list(_asked(frames, named, allow))
     about = "the splits are" if len(frames) > 1 else f"{frames[0].name} is"
@@ -70,6 +73,23 @@ def _open(train: Any, test: Any) -> list[Frame]:
 
 def _is_dict_of_columns(data: Mapping[Any, Any]) -> bool:
     return all(isinstance(v, (list, tuple)) for v in data.values())
+
+
+def _refuse_empty(frames: Sequence[Frame]) -> None:
+    for frame in frames:
+        if not frame.rows:
+            columns = "no columns" if not frame.columns else "a header" if isinstance(frame, SqlFrame) else "columns"
+            raise ValueError(f"{frame.name}: the table is empty: {columns} and no rows; nothing can be asked of it")
+
+
+def _refuse_strangers(frames: Sequence[Frame]) -> None:
+    first, *others = frames
+    for frame in others:
+        if not set(frame.columns) & set(first.columns):
+            ours, theirs = (", ".join(map(repr, f.columns[:3])) for f in (first, frame))
+            raise ValueError(
+                f"{frame.name}: no column in common with {first.name}: it has {theirs}; {first.name} {ours}"
+            )
 
 
 def _refuse_missing(named: Mapping[str, Any], frames: Sequence[Frame]) -> None:

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from pytest_mltd.checks.tables.columns import Array, Column, Kind, column_of, text_column
+from pytest_mltd.checks.tables.delimited import csv_options, misfit
 from pytest_mltd.core.extras import need
 
-# What pandas.read_csv takes for missing; a table read by path should not differ from one read by hand.
-_NULLS = ("", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>", "#N/A", "#NA", "-NaN")
 _ENDINGS = {
     ".parquet": "parquet",
     ".pq": "parquet",
@@ -164,18 +163,43 @@ def path_frame(name: str, path: Path) -> SqlFrame:
     need("duckdb", f"reading {path}")
     import duckdb
 
-    files = quoted_text(pattern)
-    nulls = ", ".join(map(quoted_text, _NULLS))
-    source = (
-        f"read_parquet({files}, union_by_name=true)"
-        if kind == "parquet"
-        else f"read_csv({files}, header=true, sample_size=-1, union_by_name=true, nullstr=[{nulls}])"
-    )
     connection = _database(os.getpid()).cursor()
+    if kind == "csv":
+        return _csv_frame(name, path, connection)
+    source = f"read_parquet({quoted_text(pattern)}, union_by_name=true)"
     try:
         return SqlFrame(name, source, connection, is_folder=path.is_dir())
     except duckdb.Error as error:
-        raise ValueError(f"{name}: {path} cannot be read as {kind} ({str(error).splitlines()[0]})") from error
+        raise ValueError(f"{name}: {path} cannot be read as parquet ({_first_line(error)})") from error
+
+
+def _csv_frame(name: str, path: Path, connection: Any) -> SqlFrame:
+    import duckdb
+
+    files = sorted(f for f in path.rglob("*") if f.is_file() and _ending(f) == "csv") if path.is_dir() else [path]
+    try:
+        files, options = csv_options(files, connection)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    listed = ", ".join(quoted_text(_no_glob(str(file))) for file in files)
+    source = f"read_csv([{listed}], {', '.join(f'{k}={_literal(v)}' for k, v in options.items())})"
+    try:
+        frame = SqlFrame(name, source, connection, is_folder=path.is_dir())
+        _ = frame.rows  # the names are read from the first lines; only this looks at every line
+    except duckdb.Error as error:
+        where = misfit(files, str(options["delim"]), connection) or f"{path} ({_first_line(error)})"
+        raise ValueError(f"{name}: cannot be read as CSV: {where}") from error
+    return frame
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    return quoted_text(value) if isinstance(value, str) else str(value).lower()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
 
 
 def relation_frame(name: str, relation: Any) -> SqlFrame:
