@@ -15,7 +15,7 @@ from pytest_mltd.core.trials import Condition
 from pytest_mltd.probes import carrying, causes
 from pytest_mltd.probes.hashes import depends_on_hashes
 from pytest_mltd.probes.repeating import Ran, Runs, Where, own_folder, parameters_of, state_put_back
-from pytest_mltd.probes.results import Leaf, first_difference
+from pytest_mltd.probes.results import Leaf, compared, first_difference
 
 ID = "runs.divergence"
 
@@ -111,12 +111,12 @@ def _compared(first: Ran, second: Ran, allow: Mapping[str, str] | None) -> Findi
 
 
 def _equal(finding: Finding, first: Ran) -> Finding:
-    compared = [leaf for leaf in first.leaves if leaf.kind != "ignored"]
-    returned = f"{len(compared)} returned {'number' if len(compared) == 1 else 'numbers'}" if compared else ""
+    count = len(compared(first.leaves, clocks=_reads_clock(first)))
+    returned = f"{count} returned {'number' if count == 1 else 'numbers'}" if count else ""
     if finding.asked:
         looked = f"{finding.looked_at}; {returned}" if returned else finding.looked_at
         return dataclasses.replace(finding, looked_at=looked)
-    if not compared:
+    if not count:
         return not_asked(
             f"nothing to compare: {finding.headline}, and it returned no number",
             next_step="let the training take an optimizer step, or return what it measured",

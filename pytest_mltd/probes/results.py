@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-MOST = 10_000  # values; a longer result is a dataset and not a result
+MOST = 10_000  # values that are kept one by one; of those after them only a digest
 DEEP = 6
-# Names of what a clock or the machine decides, and of what a training decides. Between them only the clock itself can tell.
-MEASURED = re.compile(
-    r"time|second|elapsed|duration|took|latency|per_s|speed|throughput|date|stamp|memory|path|dir|file|pid|host"
+# Words in the names of what a clock or the machine decides, and of what a training decides. Between them only the clock itself
+# can tell. Whole words, since "sentiment" holds "time" and "per_sample_loss" holds "per_s".
+MEASURED = frozenset(
+    "time times timing seconds secs sec ms elapsed duration took latency speed throughput date timestamp stamp started ended "
+    "finished memory mem path paths dir directory folder file filename pid host hostname".split()
 )
-LEARNED = re.compile(
-    r"loss|acc|auc|f1|score|error|mse|mae|rmse|r2|precision|recall|perplex|weight|grad|param|pred|logit|val|test"
+LEARNED = frozenset(
+    "losses acc accuracy auroc f1 score scores error errors mse mae rmse r2 precision recall perplexity ppl bleu iou dice "
+    "weight weights grad grads gradient gradients norm param params pred preds prediction predictions logit logits nll ece".split()
 )
+SPLITS = frozenset("train val valid validation test eval".split())  # train_time is a time, and train alone is not
+BEFORE_WHAT = frozenset("at over by of vs until after to".split())
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+[0-9]*")
 
 Kind = Literal["number", "bytes", "ignored"]
 
@@ -33,7 +40,10 @@ class Leaf:
 
 def leaves_of(result: Any) -> tuple[Leaf, ...]:
     """Return the numbers, arrays and tensors in nested lists, tuples, mappings and modules; all else only by its place."""
-    return tuple(leaf for leaf, _ in zip(_walk(result, "", 0), range(MOST), strict=False))
+    walk = _walk(result, "", 0)
+    leaves = tuple(itertools.islice(walk, MOST))
+    rest = _digest_of(walk)
+    return leaves if rest is None else (*leaves, rest)
 
 
 def first_difference(first: Sequence[Leaf], second: Sequence[Leaf], *, clocks: bool) -> tuple[Leaf, Leaf] | None:
@@ -48,13 +58,37 @@ def first_difference(first: Sequence[Leaf], second: Sequence[Leaf], *, clocks: b
     return None
 
 
+def compared(leaves: Sequence[Leaf], *, clocks: bool) -> list[Leaf]:
+    """Return those that `first_difference` compares."""
+    return [leaf for leaf in leaves if not _is_measured(leaf, clocks)]
+
+
 def _is_measured(leaf: Leaf, clocks: bool) -> bool:
     if leaf.kind == "ignored":
         return True
-    name = leaf.path.lower()
-    if MEASURED.search(name):
+    words = [word.lower() for word in WORD.findall(leaf.path)]
+    # "accuracy over time" is no time; of a compound ("gradient time", "per sample loss") the last word is what it is.
+    words = list(itertools.takewhile(lambda word: word not in BEFORE_WHAT, words)) or words
+    learned = LEARNED.intersection(words) or any(word.endswith(("loss", "auc")) for word in words)
+    if words and (words[-1] in MEASURED or words[1:][-1:] == ["s"]):
         return True
-    return clocks and leaf.kind == "number" and not LEARNED.search(name)
+    if learned:
+        return False
+    if MEASURED.intersection(words):
+        return True
+    return clocks and leaf.kind == "number" and not SPLITS.intersection(words)
+
+
+def _digest_of(leaves: Iterator[Leaf]) -> Leaf | None:
+    """Return what is left of a long result as one value, without what is named like a time; None where nothing is left."""
+    total, count = hashlib.sha256(), 0
+    for leaf in leaves:
+        if not _is_measured(leaf, clocks=False):
+            total.update(f"{leaf.path}\0{leaf.exact}\0".encode("utf-8", "surrogatepass"))
+            count += 1
+    return (
+        Leaf(f"the values after the first {MOST:,}", total.hexdigest(), f"{count:,} values", "bytes") if count else None
+    )
 
 
 def _walk(value: Any, path: str, depth: int) -> Iterator[Leaf]:

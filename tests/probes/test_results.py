@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pytest_mltd.probes.results import first_difference, leaves_of
+from pytest_mltd.probes.results import compared, first_difference, leaves_of
 
 
 def differ(one, two, *, clocks=False):
@@ -47,6 +47,67 @@ def test_nan_agrees_with_itself():
 def test_what_is_named_like_a_time_or_place_is_not_compared(name):
     """Wall time and paths are never the same twice."""
     assert differ({name: 1.0}, {name: 2.0}) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "per_sample_loss",
+        "sentiment_accuracy",
+        "validated_auc",
+        "update_norm",
+        "direction_error",
+        "profile_score",
+        "estimated_lift",
+        "candidate_count",
+        "val_loss_at_time_10",
+        "dataset_time_split.auc",
+        "rapidity",
+        "ghosting",
+        "secondsHandLoss",
+        "accuracy_over_time",
+        "s",
+    ],
+)
+def test_a_metric_whose_name_only_contains_such_a_word_is_compared(name):
+    """Whole words decide, and a metric stays one whatever else its name says."""
+    assert differ({name: 1.0}, {name: 2.0}) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "trainTime",
+        "epoch.seconds",
+        "wall-time",
+        "samples_per_s",
+        "out_dir",
+        "fileName",
+        "gradient_time",
+        "time_to_best_loss",
+        "fit_s[0]",
+    ],
+)
+def test_whole_words_are_found_in_every_spelling(name):
+    """Snake, camel, dotted and dashed names fall into the same words."""
+    assert differ({name: 1.0}, {name: 2.0}) is None
+
+
+def test_times_are_not_counted_as_compared():
+    """What is left out is not part of the number that a passing finding boasts of."""
+    leaves = leaves_of({"loss": 1.0, "seconds": 2.0, "name": "x", "bare": 3.0})
+    assert [leaf.path for leaf in compared(leaves, clocks=False)] == ["loss", "bare"]
+    assert [leaf.path for leaf in compared(leaves, clocks=True)] == ["loss"]
+
+
+def test_a_long_result_is_compared_to_its_end():
+    """Beyond ten thousand values the rest is one digest: a difference in it is found, if not its place."""
+    one = [0.0] * 12_000
+    two = [*one[:-1], 1.0]
+    assert differ(one, list(one)) is None
+    assert differ(one, two) == "the values after the first 10,000"
+    assert differ(one, one[:-1]) == "the values after the first 10,000"
+    assert differ({"loss": one, "seconds": [1.0]}, {"loss": one, "seconds": [2.0]}) is None
 
 
 def test_an_unnamed_number_counts_unless_the_program_reads_a_clock():
