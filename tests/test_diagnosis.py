@@ -8,7 +8,7 @@ import pytest
 
 from pytest_mltd.core.asking import listening
 from pytest_mltd.core.findings import CheckFailed, NotAsked
-from pytest_mltd.core.traces import Trace
+from pytest_mltd.core.traces import Fact, Trace
 from pytest_mltd.diagnosis import assert_healthy, diagnose
 
 
@@ -137,3 +137,16 @@ def test_notes_of_the_recorder_are_passed_on(made):
     run = made()
     run.kept["notes"] = ("a hook was removed by the program",)
     assert "note: a hook was removed by the program" in str(diagnose(run.trace()))
+
+
+def test_what_is_said_of_the_whole_run_is_a_symptom_of_a_cause_at_any_step(made):
+    """Gradients go stale from step 20 on; that the loss never came down is said of the whole run, and follows from it."""
+    run = made()
+    run.stale[20:] = 4
+    run.loss = np.full(200, 2.3)
+    run.order = [("forward", "backward", "step")] * 200
+    details = {"loss": "cross_entropy", "entropy": 2.302}
+    run.kept["facts"] = (Fact(kind="targets", who="train.py:12", details=details),)
+    diagnosis = diagnose(run.trace(), only=["gradients.stale_gradients", "losses.plateau"])
+    assert {f.id for f in diagnosis.failed} == {"gradients.stale_gradients", "losses.plateau"}
+    assert [f.id for f in diagnosis.roots] == ["gradients.stale_gradients"]

@@ -451,7 +451,6 @@ def _plateau_finding(
         culprit=curve.name,
         amount=gain,
         limit=("min_gain", min_gain),
-        step=int(curve.step[0]),
         table=Table(("step", "loss"), tuple((int(curve.step[i]), float(v[i])) for i in shown), culprit=len(shown) - 1),
         shows=f"{base.shows}: the net is not learning.",
         next_step="check that inputs and labels still belong together, then overfit one small batch: it should go to zero",

@@ -26,13 +26,14 @@ def first_nonfinite(trace: Trace) -> int | None:
         return int(at[wrong[0]]) if wrong.size else None
     if not bad.any():
         return None
+    begun = []
     for optimizer in np.unique(owners[bad]):
         mine = np.flatnonzero(owners == optimizer)
         wrong = mine[bad[mine]]
         unguarded = wrong[trace.steps["nonfinite"][wrong] == 0]  # such a loss was used: its gradients were finite
         if wrong.size and (unguarded.size or not _recovered(trace, bad, mine, int(wrong[0]))):
-            return int(np.flatnonzero(bad & np.isin(owners, owners[wrong]))[0])
-    return None
+            begun.append(int(wrong[0]))
+    return min(begun, default=None)
 
 
 def always_skipped(trace: Trace) -> Finding | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pytest_mltd.checks.runs.curves import Curve, Floats, block_medians, curves, moving_target
-from pytest_mltd.checks.runs.places import counted, held_by, norm_rows, optimizer_label
+from pytest_mltd.checks.runs.places import at_site, counted, held_by, middle, norm_rows, optimizer_label, site_of
 from pytest_mltd.core.findings import Finding, Table
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Trace
@@ -76,10 +76,12 @@ def too_large(trace: Trace, scale: Scale, max_ratio: float) -> Finding | None:
     worst = int(np.nanargmax(np.where(np.isfinite(scale.by_parameter[at]), scale.by_parameter[at], -1)))
     name = trace.parameters[scale.columns[worst]].name
     start, late = scale.curve.start, scale.curve.late
+    highest = middle(np.sort(trace.steps["lr"][trace.steps["optimizer"] == scale.optimizer])[-5:])
+    rate = f"lr {number(lr)}" + (f" there, up to {number(highest)} later" if highest > 1.5 * lr else "")
     peak = float(scale.curve.finite.max()) if scale.curve.finite.size else math.nan
     return Finding(
         ok=False,
-        headline=f"the learning rate of {scale.label} is too high (lr {number(lr)}): step {step} changes the weights by "
+        headline=f"the learning rate of {scale.label} is too high ({rate}): step {step} changes the weights by "
         f"{number(float(scale.ratio[at]))} of their norm (max_ratio={max_ratio:g}), and the loss suffers",
         culprit=scale.label,
         amount=float(scale.ratio[at]),
@@ -89,7 +91,8 @@ def too_large(trace: Trace, scale: Scale, max_ratio: float) -> Finding | None:
         shows=f"The loss begins at {number(start)}, peaks at {number(peak)} and ends at {number(late)}; "
         f"'{name}' is changed most. "
         "Steps this large overthrow the weights, and units can die of them.",
-        next_step=f"try lr={number(lr / 100, 1)} to {number(lr / 10, 1)}: early updates near 0.001 of the weights are usual",
+        next_step=f"try lr={number(lr / 100, 1)} to {number(lr / 10, 1)} there: early updates near 0.001 of the weights are "
+        f"usual{at_site(site_of(trace, 'step'))}",
     )
 
 
@@ -139,8 +142,7 @@ def too_small(trace: Trace, scale: Scale, min_ratio: float) -> Finding | None:
         culprit=scale.label,
         amount=ratio,
         limit=("min_ratio", min_ratio),
-        step=0,
-        table=_scale_table(trace, scale, 0),
+        table=_scale_table(trace, scale, 0),  # without a step: it is said of the whole run
         shows=f"All {counted(scale.curve.step.size, 'step')} together could move the weights by "
         f"{number(reach)} of their norm at most.",
         next_step="look at the schedule: the learning rate is 0 in every step"

@@ -12,7 +12,7 @@ from pytest_mltd.checks.runs.gradients import (
     check_vanishing,
 )
 from pytest_mltd.core.findings import CheckFailed, NotAsked
-from pytest_mltd.core.traces import Fact, Trace
+from pytest_mltd.core.traces import Fact, OptimizerInfo, Trace
 
 # -- nonfinite
 
@@ -330,3 +330,13 @@ def test_a_place_may_be_allowed(made, check, broken, place):
     finding = check(broken(made).trace(), allow={place: "seen and understood"})
     assert finding.ok
     assert finding.allowed[0][1] == "seen and understood"
+
+
+def test_of_two_optimizers_the_first_bad_loss_is_named(made):
+    """The discriminator's loss overflows one step before the generator's becomes NaN: it is the discriminator's."""
+    run = made()
+    run.optimizers = (OptimizerInfo(name="Adam G", parameters=2), OptimizerInfo(name="Adam D", parameters=2))
+    run.owner = np.arange(200) % 2
+    run.loss[101] = np.inf
+    run.loss[102:] = np.nan
+    assert check_nonfinite(run.trace()).step == 101

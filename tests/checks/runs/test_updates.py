@@ -210,3 +210,12 @@ def test_limits_must_be_positive(made):
         check_update_scale(made().trace(), max_ratio=-1)
     with pytest.raises(ValueError, match="^fewest_steps: "):
         check_frozen_parameters(made().trace(), fewest_steps=0)
+
+
+def test_a_rate_that_is_still_warming_up_is_told_with_where_it_goes(made):
+    """What the program's settings hold is the later rate: it is said beside the one of the step."""
+    run = made()
+    run.lr = np.linspace(30, 300, 200)
+    run.loss[:] = 3.0
+    headline = check_update_scale(run.trace()).headline
+    assert "(lr 30 there, up to 297" in headline
