@@ -32,7 +32,7 @@ _NONE = -1  # the version of a gradient that is None
 class Backward(NamedTuple):
     """The backward that runs: its loss (unscaled), stream and scale, and whether it may make new gradient tensors for all."""
 
-    loss: Number
+    loss: Number | None  # None: it could not be read
     stream: int
     scale: Number
     fresh: bool
@@ -173,7 +173,17 @@ class Gradients:
                 continue
             plan.clear = False
             plan.versions = versions
-            plan.losses.append(backward.loss)
+            if backward.loss is not None:
+                plan.losses.append(backward.loss)
+            plan.stream = backward.stream
+            plan.scale = backward.scale
+
+    def arrive_late(self, plan: Plan, backward: Backward) -> None:
+        """Give the last backward to an optimizer that was first met at its step: its gradients lie there already."""
+        wrote = [p.grad is not None for p in plan.parameters]
+        if any(wrote):
+            plan.reached = wrote
+            plan.losses = [] if backward.loss is None else [backward.loss]
             plan.stream = backward.stream
             plan.scale = backward.scale
 

@@ -434,7 +434,7 @@ def path_to(module: nn.Module, wanted: object) -> str:
             for inner, thing in _inside(value, 0):
                 if thing is wanted:
                     return _joined(path, name + inner)
-                if isinstance(thing, nn.Module):
+                if issubclass(type(thing), nn.Module):  # isinstance would wake lazy proxies
                     tail = next((p for p, m in thing.named_modules() if m is wanted), None)
                     if tail is None:
                         tail = next((p for p, m in thing.named_parameters() if m is wanted), None)

@@ -22,6 +22,7 @@ from pytest_mltd.core.extras import need
 from pytest_mltd.core.traces import MAGIC, Trace
 from pytest_mltd.core.trials import current_condition, note_trace
 from pytest_mltd.recording.levels import Level, level_named
+from pytest_mltd.recording.mishaps import described
 
 if TYPE_CHECKING:
     import torch
@@ -180,7 +181,7 @@ def _recorded(file: BinaryIO, level: Level, steps: int | None, exact: bool) -> I
         ended = "interrupted"
         raise
     except BaseException as error:
-        ended = f"raised {type(error).__name__}: {str(error)[:200]}"
+        ended = f"raised {described(error)}"
         raise
     finally:
         hooks.leave(watcher)
@@ -204,7 +205,7 @@ def _close(watcher: Watcher, ended: str, seconds: float) -> Trace:
         return dataclasses.replace(trace, ended=ended, cost=cost, notes=(*trace.notes, *watcher.spool.notes))
     except Exception as error:  # a full disk must not cost the user's run its result
         watcher.spool.drop()
-        note = f"the trace could not be written: {type(error).__name__}: {error}"
+        note = f"the trace could not be written: {described(error)}"
         return Trace(ended=ended, notes=(*watcher.spool.notes, note), level=watcher.level.name)
 
 

@@ -24,6 +24,7 @@ from pytest_mltd.recording import digests, forwards, graph, hooks, lanes, naming
 from pytest_mltd.recording.gradients import Backward, Gradients, Plan, Weights, parameters_of, size_of
 from pytest_mltd.recording.lanes import Lane, Number
 from pytest_mltd.recording.levels import Level
+from pytest_mltd.recording.mishaps import described
 from pytest_mltd.recording.spool import Spool
 from pytest_mltd.recording.validation import EVAL, TRAIN, UNSEEN, Validation
 
@@ -215,8 +216,7 @@ class Watcher(hooks.Listener):
         if name not in self.off:
             self.off.add(name)
             self.spool.notes.append(
-                f"the recorder's part {name!r} failed at step {self.step} and is off from there: "
-                f"{type(error).__name__}: {str(error)[:200]}"
+                f"the recorder's part {name!r} failed at step {self.step} and is off from there: {described(error)}"
             )
 
     def log(self, split: str, scalars: dict[str, float]) -> None:
@@ -278,16 +278,19 @@ class Watcher(hooks.Listener):
     # -- losses and gradients
 
     def _loss(self, tensors: Any, gradients: Any, create_graph: bool, accumulate: bool, frame: FrameType) -> None:
+        value = self._value(tensors, gradients)
+        if value is None and not accumulate:
+            return  # gradients of many outputs at once: a Jacobian
         site = self.places.index(frame)
         stream = self._stream(site)
         scale = self._scale_of(tensors)
-        value = self._value(tensors, gradients)
-        if not (type(scale) is float and scale == 1.0):
+        if value is not None and not (type(scale) is float and scale == 1.0):
             value = value / scale if type(value) is type(scale) is float else lanes.Derived(_quotient, (value, scale))
-        self.spool.rows["losses"].append((self.step, stream, value, scale))
         self.spool.rows["calls"].append((_KIND["backward"], self.step, -1, site, _NAN, NO_DIGEST, -1))
-        self._losses.append(value)
-        if not accumulate:
+        if value is not None:
+            self.spool.rows["losses"].append((self.step, stream, value, scale))
+            self._losses.append(value)
+        if not accumulate and value is not None:
             for plan in self.gradients.plans:
                 plan.others.append(value)
                 plan.stream = stream
@@ -329,18 +332,20 @@ class Watcher(hooks.Listener):
             self._backwards.append(0)
         return stream
 
-    def _value(self, tensors: Any, gradients: Any) -> Number:
-        """Return the sum over the tensors of loss times the gradient that backward was given."""
+    def _value(self, tensors: Any, gradients: Any) -> Number | None:
+        """Return the sum over the tensors of loss times the gradient that backward was given; None: it cannot be read."""
         total: Number = 0.0
         if len(tensors) == 1 and lanes.readable(only := tensors[0]) and only.is_cpu and only.numel() == 1:
             factor = gradients[0]  # the usual case, read at once
-            return only.item() * (1.0 if factor is None else factor.item())
+            if factor is None:
+                return only.item()
         for tensor, gradient in zip(tensors, gradients, strict=False):
-            if not isinstance(tensor, Tensor) or not lanes.readable(tensor):
-                return _NAN
+            value, factor = lanes.plain(tensor), None if gradient is None else lanes.plain(gradient)
+            if value is None or (gradient is not None and (factor is None or factor.shape != value.shape)):
+                return None
             with lanes.quiet():
-                value = tensor.detach()
-                value = value.sum() if gradient is None else (value * gradient.detach()).sum()
+                value = value.detach()
+                value = value.sum() if factor is None else (value * factor.detach()).sum()
                 number = self.lane.read([value])[0]
             total = total + number if type(total) is type(number) is float else lanes.Derived(sum, (total, number))
         return total
@@ -362,12 +367,7 @@ class Watcher(hooks.Listener):
     def _step_begins(self, optimizer: Optimizer, closure: bool, frame: FrameType) -> None:
         plan = self.gradients.plan(optimizer)
         if plan is None:
-            if self._may("optimizers"):
-                self._look_at_optimizers(())
-            plan = self.gradients.plan(optimizer)
-            self._doing = "steps"
-        if plan is None:
-            plan = self._take_optimizer(optimizer, FrameNames(None, optimizer))
+            plan = self._met_at_its_step(optimizer)
         if plan.count == 0:
             expression = sites.called_as(sites.caller_outside(frame))
             self.names.call_optimizer(plan.index, expression.removesuffix(".step"))
@@ -384,6 +384,15 @@ class Watcher(hooks.Listener):
             plan.weights = plan.weights or Weights(keep=self.level.every == 1)
             plan.weights.take(plan.parameters, self.lane)
             plan.measured = True
+
+    def _met_at_its_step(self, optimizer: Optimizer) -> Plan:
+        if self._may("optimizers"):
+            self._look_at_optimizers(())
+        self._doing = "steps"
+        plan = self.gradients.plan(optimizer) or self._take_optimizer(optimizer, FrameNames(None, optimizer))
+        if self._backward is not None:
+            self.gradients.arrive_late(plan, self._backward)
+        return plan
 
     def _read_used(self, plan: Plan, sampled: bool) -> None:
         plan.left = plan.used = ()
@@ -597,7 +606,7 @@ class Watcher(hooks.Listener):
 
     @guarded
     def _validation_loss(self, result: Any, frame: FrameType) -> None:
-        if not lanes.readable(result) or lanes.in_transform() or not self._may("validation"):
+        if (result := lanes.plain(result)) is None or lanes.in_transform() or not self._may("validation"):
             return
         with lanes.quiet():
             value = result.detach() if result.numel() == 1 else result.detach().mean()
@@ -636,7 +645,7 @@ class FrameNames:
         self.variable = sites.assigned_to(frame)
         self.parameters: dict[int, str] = dict(enumerate(sites.called_with(frame)))
         if frame is not None:
-            here = {id(value): name for name, value in list(frame.f_globals.items()) if isinstance(value, Tensor)}
+            here = {id(value): name for name, value in list(frame.f_globals.items()) if issubclass(type(value), Tensor)}
             for number, parameter in enumerate(parameters_of(optimizer)):
                 if id(parameter) in here:
                     self.parameters[number] = here[id(parameter)]

@@ -1,5 +1,6 @@
 """What `record` gives for programs of many shapes, unedited; and how it begins and ends."""
 
+import copy
 import math
 from pathlib import Path
 
@@ -709,3 +710,118 @@ class TestArguments:
             record(path=tmp_path / "nowhere" / "x.mltd"),
         ):
             pass
+
+
+class Labelled(torch.Tensor):
+    """A tensor with methods of its own."""
+
+
+class TestLossesThatAreHardToRead:
+    def test_a_subclass_of_a_tensor_is_read_as_a_tensor(self):
+        """A loss against labels of a subclass is one itself; its number is there all the same."""
+        model = net()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        x, y = data()
+        losses = []
+        with record() as run:
+            for _ in range(3):
+                optimizer.zero_grad()
+                loss = F.mse_loss(model(x), y.as_subclass(Labelled))
+                loss.backward()
+                optimizer.step()
+                losses.append(float(loss.detach()))
+            with torch.no_grad():
+                val = F.mse_loss(model(x), y.as_subclass(Labelled))
+        assert type(loss) is Labelled
+        assert run.trace.steps["loss"].tolist() == losses
+        assert run.trace.val["value"].tolist() == [float(val)]
+        assert run.trace.notes == ()
+
+    def test_gradients_of_many_outputs_at_once_are_no_loss(self):
+        """A batched autograd.grad has no single loss; the losses around it are recorded."""
+        model = net()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        x, y = data()
+        losses = []
+        with record() as run:
+            for _ in range(3):
+                output = model(x[:1])
+                torch.autograd.grad(output, list(model.parameters()), torch.ones(3, 1, 1), is_grads_batched=True)
+                optimizer.zero_grad()
+                loss = F.mse_loss(model(x), y)
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+        assert run.trace.notes == ()
+        assert run.trace.steps["loss"].tolist() == losses
+        assert run.trace.losses["value"].tolist() == losses
+
+
+class TestAnOptimizerMetLate:
+    def test_has_the_loss_of_its_first_step(self):
+        """Made before the block, and its first step comes after the first steps of another."""
+        models = [net(0), net(1)]
+        optimizers = [torch.optim.SGD(m.parameters(), lr=0.01) for m in models]
+        x, y = data()
+        losses = []
+        with record() as run:
+            for model, optimizer in zip(models, optimizers, strict=True):
+                for _ in range(10):
+                    optimizer.zero_grad()
+                    loss = F.mse_loss(model(x), y)
+                    loss.backward()
+                    optimizer.step()
+                    losses.append(loss.item())
+        steps = run.trace.steps
+        assert steps["loss"].tolist() == losses
+        assert set(steps["backwards"].tolist()) == {1}
+        assert set(steps["stream"].tolist()) == {0}
+        assert not [f for f in run.trace.facts if f.kind == "unreached"]
+
+    def test_also_a_copied_one(self):
+        """copy.deepcopy calls no constructor, so that nothing was heard of it."""
+        model = net()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        x, y = data()
+        with record() as run:
+            for _ in range(2):
+                for _ in range(2):
+                    optimizer.zero_grad()
+                    F.mse_loss(model(x), y).backward()
+                    optimizer.step()
+                model, optimizer = copy.deepcopy((model, optimizer))
+        assert run.trace.steps["backwards"].tolist() == [1, 1, 1, 1]
+        assert all(math.isfinite(v) for v in run.trace.steps["loss"])
+
+
+class Asleep:
+    """A proxy that raises when it is woken outside of its context, as Flask's and Django's do."""
+
+    @property
+    def __class__(self):
+        raise RuntimeError("working outside of a context")
+
+
+def test_lazy_proxies_are_left_asleep(monkeypatch):
+    """Neither in the module's globals nor in a model's attributes."""
+    monkeypatch.setitem(globals(), "current", Asleep())
+    with record() as run:
+        model = net()
+        vars(model)["settings"] = [current]  # noqa: F821 - set above
+        loop(2, model)
+        torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1)
+        loop(1, model)
+    assert run.trace.notes == ()
+    assert run.trace.n_steps == 3
+
+
+def test_an_error_without_a_text_goes_through():
+    """An exception whose own __str__ raises is still the one that the program raised."""
+
+    class Mute(Exception):
+        def __str__(self):
+            raise ValueError("no text")
+
+    with pytest.raises(Mute), record() as run:
+        raise Mute
+    assert run.trace.ended == "raised Mute: (its text cannot be made)"
