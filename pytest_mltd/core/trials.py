@@ -99,14 +99,23 @@ def fingerprint(error_type: str, message: str, where: str) -> str:
     failure. A digit that is part of a name stays: ``layers.0.weight`` and ``layers.1.weight`` are two failures.
     ``where`` is the place in the user's code, as ``path::function``.
     """
+    text = re.sub(r"(?<![\w.])[-+]?\d[\d_,.]*(?:[eE][-+]?\d+)?", "0", _placeless(message))
+    # A file's name in it may hold a lone surrogate.
+    whole = f"{error_type}\n{text}\n{where}".encode("utf-8", "surrogatepass")
+    return hashlib.sha256(whole).hexdigest()[:16]
+
+
+def settled(message: str) -> str:
+    """Return a message without what is never the same twice: addresses, folders of paths, times of day and durations."""
+    text = re.sub(r"\d{4}-\d\d-\d\d|\d{1,2}:\d\d(:\d\d([.,]\d+)?)?|\b1\d{9}(\.\d+)?\b", "0", _placeless(message))
+    text = text.replace("0T0", "0 0")
+    return re.sub(r"\d[\d_,.]*(e-?\d+)?(?=\s?([mun\u00b5\u03bc]?s|secs?|seconds?|min|minutes?)\b)", "0", text)
+
+
+def _placeless(message: str) -> str:
     text = re.sub(r"0x[0-9a-fA-F]+", "0x", message)
     text = re.sub(r"(/[\w.@+-]+)+", lambda m: m.group().rsplit("/", 1)[-1], text)
-    text = re.sub(r"\btmp[a-z0-9_]{8}\b", "tmp", text)  # what the tempfile module makes up
-    text = re.sub(r"(?<![\w.])[-+]?\d[\d_,.]*(?:[eE][-+]?\d+)?", "0", text)
-    whole = f"{error_type}\n{text}\n{where}"
-    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[
-        :16
-    ]  # file names may hold lone surrogates
+    return re.sub(r"\btmp[a-z0-9_]{8}\b", "tmp", text)  # what the tempfile module makes up
 
 
 def words_of(error: BaseException) -> str:

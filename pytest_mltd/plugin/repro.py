@@ -144,6 +144,8 @@ class _TrialOf:
                 finding = check_divergence(one, two)
             except Exception as error:  # a defect of the check must end neither the session nor in a pass
                 return _uncomparable(error)
+        if "full" in (one.ended, two.ended):  # the programs went on where nothing of them was recorded
+            finding = replace(finding, details={**finding.details, "recorded_steps": min(one.busiest, two.busiest)})
         return explained(finding, one, two, Beside(self.ran[-1].reread, self.ran[0].drawn))
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from pytest_mltd.core.findings import Finding, Table
 from pytest_mltd.core.rendering import headline
-from pytest_mltd.core.trials import Condition, Outcome
+from pytest_mltd.core.trials import Condition, Outcome, settled
 
 Attempt = Callable[[Condition], Outcome]
 Compare = Callable[[str, str], Finding]
@@ -35,7 +35,8 @@ class Repro:
     (the outcomes differ), "stopped" (a run was about to change a file that was there before), "undecided" (a run told nothing).
     ``difference`` is the first difference. ``hash_seed`` is True when the difference follows Python's hash seed, False when
     it was found not to, None when that was not asked. ``compared`` is how many recorded runs were compared bit for bit, and
-    ``uncompared`` why others were not.
+    ``uncompared`` why others were not; ``only_steps`` to how many steps they reach where a program went on after its
+    recording was full, else 0. ``said_alike`` is False when two equal failures have other numbers in their messages.
     """
 
     verdict: Verdict
@@ -44,6 +45,8 @@ class Repro:
     hash_seed: bool | None = None
     compared: int = 0
     uncompared: str = ""
+    only_steps: int = 0
+    said_alike: bool = True
 
     @property
     def ok(self) -> bool:
@@ -65,9 +68,8 @@ class Repro:
         if self.verdict == "undecided":
             return f"not compared: {_first(o.reason for o in self.outcomes if o.kind == 'undecided')}"
         if self.verdict == "same":
-            exactly = "bit for bit" if self.compared else f"outcome and findings; {self.uncompared}"
             word = "reproduced" if first.kind == "failed" else first.kind
-            return f"{word} {1 + len(later)} of {1 + len(later)}, {exactly}"
+            return f"{word} {1 + len(later)} of {1 + len(later)}{self._how_exactly}"
         where = f": {self.difference.headline}" if self.difference is not None else ""
         if self.verdict == "differs":
             return f"{first.kind} 2 of 2, but not bit for bit{where}"
@@ -75,6 +77,14 @@ class Repro:
             what = "failure" if first.kind == "failed" else "parts"
             return f"flaky: {first.kind} twice, not with the same {what}{where}"
         return f"flaky: {kinds}{where}"
+
+    @property
+    def _how_exactly(self) -> str:
+        exactly = "bit for bit" + (f" in the first {self.only_steps} steps" if self.only_steps else "")
+        if not self.said_alike:
+            agree = f"the recorded runs agree {exactly}, " if self.compared else ""
+            return f"; {agree}the numbers in the message differ"
+        return f", {exactly}" if self.compared else f", outcome and findings; {self.uncompared}"
 
 
 def is_worth_it(outcome: Outcome) -> bool:
@@ -93,7 +103,8 @@ def repro(
     Args:
         attempt: runs the test once; both runs must start from the same state.
         condition: imposed on both.
-        compare: judges two recorded runs, by the paths in `Outcome.traces`; a failing finding says where they differ.
+        compare: judges two recorded runs, by the paths in `Outcome.traces`; a failing finding says where they differ. Where a
+            program went on after its recording was full, the finding's details have the number of ``recorded_steps``.
         worth: whether the first outcome asks for a second run.
     """
     first_condition, second_condition = _hash_seeds(condition)
@@ -125,7 +136,15 @@ def judge(first: Outcome, second: Outcome, compare: Compare) -> Repro:
     verdict: Verdict = "differs" if difference is not None else "same"
     if first.kind != second.kind or first.fingerprint != second.fingerprint:
         verdict = "flaky"
-    return Repro(verdict=verdict, outcomes=outcomes, difference=difference, compared=len(asked), uncompared=uncompared)
+    return Repro(
+        verdict=verdict,
+        outcomes=outcomes,
+        difference=difference,
+        compared=len(asked),
+        uncompared=uncompared,
+        only_steps=min((f.details["recorded_steps"] for f in asked if "recorded_steps" in f.details), default=0),
+        said_alike=settled(first.text) == settled(second.text),
+    )
 
 
 def _hash_seeds(condition: Condition) -> tuple[Condition, Condition]:

@@ -101,7 +101,7 @@ class TestVerdicts:
         said(plainly("--mltd-repro"), "flaky: failed twice, not with the same failure")
 
     def test_measurements_in_the_message_do_not_make_it_another_failure(self, project, plainly):
-        """Process numbers, times and temporary paths in a message are not compared."""
+        """Process numbers, times and temporary paths do not make another failure; a number that differs is said."""
         project.makepyfile(
             """
             import os, time
@@ -110,9 +110,18 @@ class TestVerdicts:
                 record(1)
                 print(time.time(), tmp_path)
                 raise ValueError(f"{os.getpid()} {time.time()} {tmp_path / 'x'}")
+            def test_settled(tmp_path):
+                record(1)
+                raise ValueError(f"{time.time()} {tmp_path / 'x'} {object()}")
             """
         )
-        said(plainly("--mltd-repro"), "reproduced 2 of 2, bit for bit")
+        result = plainly("--mltd-repro")
+        said(
+            result,
+            "::test_it",
+            "reproduced 2 of 2; the recorded runs agree bit for bit, the numbers in the message differ",
+        )
+        said(result, "::test_settled", "reproduced 2 of 2, bit for bit")
 
     def test_findings_that_differ_fail_where_nothing_was_recorded(self, project, plainly):
         """A check that sees another number in the second run is a difference too."""

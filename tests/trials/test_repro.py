@@ -32,8 +32,8 @@ def passed(*traces, **more):
     return Outcome(kind="passed", traces=traces, **more)
 
 
-def failed(fingerprint="f", *traces):
-    return Outcome(kind="failed", fingerprint=fingerprint, traces=traces, asked=1)
+def failed(fingerprint="f", *traces, text=""):
+    return Outcome(kind="failed", fingerprint=fingerprint, traces=traces, asked=1, text=text)
 
 
 SEED = Condition(seed=0)
@@ -67,6 +67,43 @@ def test_each_verdict(outcomes, verdict, ok, sentence):
     assert (result.verdict, result.ok) == (verdict, ok)
     assert sentence in result.sentence
     assert conditions == [SEED] * len(outcomes)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("E: /tmp/a/run 0x7f01 took 0.5 s", "E: /tmp/b/run 0x7f02 took 0.75 s"),
+        ("E: at 2026-01-02T03:04:05.678 (1764000000.5)", "E: at 2026-01-02 03:04:07 (1764000002.25)"),
+        ("12 ms, 1.5 seconds, tmpabcd1234", "13.5 ms, 0.1 seconds, tmpefgh5678"),
+    ],
+)
+def test_paths_addresses_and_times_in_a_message_are_no_difference(one, other):
+    """What is never the same twice takes nothing from a reproduced failure."""
+    result = judge(failed("f", "a", text=one), failed("f", "a", text=other), compare)
+    assert result.sentence == "reproduced 2 of 2, bit for bit"
+
+
+@pytest.mark.parametrize(
+    ("traces", "sentence"),
+    [
+        (["a"], "reproduced 2 of 2; the recorded runs agree bit for bit, the numbers in the message differ"),
+        ([], "reproduced 2 of 2; the numbers in the message differ"),
+    ],
+)
+def test_numbers_in_a_message_that_differ_are_said(traces, sentence):
+    """A failure whose measured value moves is the same failure, and is not called equal bit for bit."""
+    one, other = failed("f", *traces, text="auc 0.31 < 0.9"), failed("f", *traces, text="auc 0.37 < 0.9")
+    result = judge(one, other, compare)
+    assert (result.verdict, result.sentence) == ("same", sentence)
+
+
+def test_only_what_was_recorded_is_called_equal():
+    """Where a recording was full before the program ended, the verdict says how far it reached."""
+
+    def full(first, second):
+        return Finding(ok=True, headline="equal", looked_at="all", details={"recorded_steps": 200})
+
+    assert judge(passed("a"), passed("a"), full).sentence == "passed 2 of 2, bit for bit in the first 200 steps"
 
 
 def test_recorded_runs_that_could_not_be_compared_claim_no_bits():
