@@ -2,7 +2,8 @@
 
 usage: python benchmarks/recorder.py [--quick] [--models S,M,L] [--rounds N] [--json FILE]
 
-S is an MLP 64-128-10 with batch 64, M a small residual convnet on 3×32×32 with batch 32, L a GPT of 8.7M parameters with batch 8.
+S is an MLP 64-128-10 with batch 64, M a small residual convnet on 3×32×32 with batch 32, L a GPT of 8.7M parameters with batch
+8.
 Variants are interleaved block by block on one thread, each block in a recording of its own; the first steps of a block (entry,
 sampled early steps) are run before the clock starts, and stated apart as "entry". Medians of the rounds' ratios.
 Bars: losses 1.10 / 1.03 / 1.03, default 1.30 / 1.08 / 1.05, everything 2.0 / 1.2 / 1.1. The peer is torch's detect_anomaly.
@@ -91,7 +92,9 @@ def small() -> tuple[nn.Module, Callable[[], tuple[torch.Tensor, torch.Tensor]],
 
 def middle() -> tuple[nn.Module, Callable[[], tuple[torch.Tensor, torch.Tensor]], torch.optim.Optimizer]:
     stem = [nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU()]
-    model = nn.Sequential(*stem, *(Residual(32) for _ in range(4)), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+    model = nn.Sequential(
+        *stem, *(Residual(32) for _ in range(4)), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)
+    )
     x, y = torch.randn(32, 3, 32, 32), torch.randint(0, 10, (32,))
     return model, lambda: (x, y), torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
