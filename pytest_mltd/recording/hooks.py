@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import torch
 import torch._dynamo  # it wraps torch.manual_seed when it is first imported; inside a recording it would wrap our wrapper
+from torch.jit import _builtins
 from torch.nn.modules import module as nn_module
 from torch.optim import lr_scheduler
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -63,6 +64,9 @@ class Listener:
 
     def called(self, kind: str, who: str, value: float, frame: FrameType) -> None:
         """One of the calls that are kept in order."""
+
+    def switched(self, module: torch.nn.Module, mode: bool) -> None:
+        """A module is put into train or eval mode, with all it holds."""
 
     def loss(self, name: str, result: Any, frame: FrameType) -> None:
         """One of torch's own loss functions has returned."""
@@ -153,7 +157,8 @@ def _patched(owner: Any, name: str, wrap: Wrap) -> Iterator[None]:
     wrapper = functools.wraps(original)(wrap(original))
     setattr(owner, name, wrapper)
     try:
-        yield
+        with _known_to_script(owner, name, original, wrapper):
+            yield
     finally:
         if vars(owner).get(name) is wrapper:
             setattr(owner, name, original)
@@ -166,9 +171,33 @@ def _patched_function(name: str, wrap: Wrap, *owners: Any) -> Iterator[None]:
     wrapper = functools.wraps(original)(wrap(original))
     _replace_everywhere(name, original, wrapper)
     try:
-        yield
+        with _known_to_script(owners[0], name, original, wrapper):
+            yield
     finally:
         _replace_everywhere(name, wrapper, original)
+
+
+@contextlib.contextmanager
+def _known_to_script(owner: Any, name: str, original: Any, wrapper: Any) -> Iterator[None]:
+    """Let torch.jit.script take a wrapper for the operation it stands for. It knows torch's own functions by identity.
+
+    Its table is made at the first use: what is made inside of a recording must know the original too.
+    """
+    if owner not in getattr(_builtins, "_modules_containing_builtins", ()) or not hasattr(_builtins, "_builtin_ops"):
+        yield
+        return
+    operation = f"aten::{name}"
+    table, pair = _builtins._builtin_table, (original, operation)
+    if table is None:
+        _builtins._builtin_ops.append(pair)
+    elif id(original) in table:
+        table[id(wrapper)] = table[id(original)]
+    try:
+        yield
+    finally:
+        _builtins._builtin_ops[:] = [p for p in _builtins._builtin_ops if p is not pair and p[0] is not wrapper]
+        if _builtins._builtin_table is not None:
+            _builtins._builtin_table.pop(id(wrapper), None)
 
 
 def _replace_everywhere(name: str, old: Any, new: Any) -> None:
@@ -306,6 +335,8 @@ def _around_backward(original: Callable[..., Any]) -> Callable[..., Any]:
         ears = _ears.get(_thread())
         if ears is None or ears.backwards:  # inside another backward it is checkpointing
             return original(tensors, *args, **kwargs)
+        if ears.stack and not _inside_a_module(sys._getframe(1)):
+            ears.stack.clear()  # they never returned: an exception that is no Exception, and was caught
         gradients, _, create_graph, inputs = args[:4]
         accumulate = bool(kwargs.get("accumulate_grad", False))
         frame = sys._getframe(1)
@@ -365,6 +396,8 @@ def _around_train(original: Callable[..., Any]) -> Callable[..., Any]:
         if ears is None or ears.inside.get("train"):  # it goes down the tree by calling itself
             return original(self, mode)
         ears.tell("train" if mode else "eval", type(self).__name__, float("nan"), sys._getframe(1))
+        for listener in ears.listeners:
+            listener.switched(self, mode)
         ears.inside["train"] = 1
         try:
             return original(self, mode)
@@ -493,11 +526,16 @@ def _step_ends(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             listener.after_step(optimizer)
 
 
+_raised: Final = (
+    object()
+)  # torch leaves the keywords out of the call after an exception (2.13), so that a position is missing
+
+
 def _module_begins(module: Any, args: Any) -> None:
     if _is_compiling():
         return
     ears = _ears.get(_thread())
-    if ears is None:
+    if ears is None or ears.backwards:  # inside a backward checkpointing computes again what was seen before
         return
     stack = ears.stack
     stack.append(module)
@@ -506,11 +544,11 @@ def _module_begins(module: Any, args: Any) -> None:
             listener.entered(module, args, sys._getframe(1))
 
 
-def _module_ends(module: Any, args: Any, kwargs: Any, output: Any = None) -> None:
+def _module_ends(module: Any, args: Any, kwargs: Any, output: Any = _raised) -> None:
     if _is_compiling():
         return
     ears = _ears.get(_thread())
-    if ears is None:
+    if ears is None or ears.backwards:
         return
     stack = ears.stack
     if not stack:
@@ -518,6 +556,8 @@ def _module_ends(module: Any, args: Any, kwargs: Any, output: Any = None) -> Non
     if stack.pop() is not module:  # some did not return: an exception that is no Exception
         while stack and stack.pop() is not module:
             pass
+    if output is _raised:
+        return
     if (ears.sampling or not stack) and torch._C._get_tracing_state() is None:
         for listener in ears.watched:
             listener.left(module, kwargs, output, stack, sys._getframe(1))
@@ -534,6 +574,13 @@ def _inside_another_step(frame: FrameType | None) -> bool:
     return found == 2
 
 
+def _inside_a_module(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code is not _CALL:
+        frame = frame.f_back
+    return frame is not None
+
+
+_CALL: Final = torch.nn.Module._call_impl.__code__
 _OPTIMIZER_FILE: Final = Optimizer.__init__.__code__.co_filename
 
 

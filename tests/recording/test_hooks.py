@@ -1,6 +1,8 @@
 """The installed hooks: everything is put back, always, and nothing of the program is disturbed."""
 
 import random
+import subprocess
+import sys
 import threading
 import types
 
@@ -157,6 +159,7 @@ class TestEverythingIsPutBack:
 class TestWhatIsHeard:
     def test_the_calls_of_a_whole_epoch(self, tmp_path):
         """train, seeds, backward, clip, step, scheduler, zero_grad, save, load, eval: each once, in order."""
+        torch.manual_seed(0)
         model = nn.Linear(2, 1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         scheduler = lr_scheduler.SequentialLR(
@@ -386,3 +389,35 @@ class TestErrorsOfOurs:
         with pytest.raises(Cut), cut_after(2), record():
             for _ in range(5):
                 step(model, optimizer)
+
+
+SCRIPTED = """
+import torch
+from torch.nn import functional as F
+from pytest_mltd.recording import hooks
+from pytest_mltd.recording.recorder import record
+
+def loss(x, y): return F.mse_loss(x, y) + F.binary_cross_entropy_with_logits(x, y)
+
+def other(x, y): return F.mse_loss(x, y) + F.l1_loss(x, y)
+
+if "before" in {when!r}:
+    torch.jit.script(loss)
+with record() as run:
+    scripted = torch.jit.script(loss if "before" not in {when!r} else other)
+    scripted(torch.ones(3), torch.zeros(3))
+def third(x, y): return F.mse_loss(x, y) + F.huber_loss(x, y) + F.l1_loss(x, y)
+torch.jit.script(third)
+assert not [p for p in torch.jit._builtins._builtin_ops if getattr(p[0], "__module__", "") == hooks.__name__]
+"""
+
+
+@pytest.mark.parametrize("when", ["inside first", "before and inside"])
+def test_losses_can_be_scripted_inside_and_after(when, tmp_path):
+    """torch.jit.script knows torch's functions by identity, from a table that is made at its first use."""
+    program = tmp_path / "scripted.py"
+    program.write_text(SCRIPTED.format(when=when))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
