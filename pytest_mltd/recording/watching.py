@@ -83,6 +83,11 @@ class Watcher(hooks.Listener):
         self._exact = exact
         self._on_full = on_full
         self._mode = UNSEEN
+        self._trained = (
+            UNSEEN  # mode of what a step trains: forwards with gradient, one in train mode before all others
+        )
+        self._first = True  # whether no such forward came since the last step
+        self._switched: weakref.ref[torch.nn.Module] | None = None
         self._marks: dict[str, int] | None = None
         # losses
         self._stream_at: dict[int, int] = {}
@@ -170,12 +175,17 @@ class Watcher(hooks.Listener):
 
     @guarded
     def called(self, kind: str, who: str, value: float, frame: FrameType) -> None:
-        if kind == "train" or kind == "eval":
-            self._mode = TRAIN if kind == "train" else EVAL
-            if kind == "train" and self._may("validation"):
-                self.validation.training_again()
+        if kind == "train" and self._may("validation"):
+            self.validation.training_again()
         if self._may("calls"):
             self._call(kind, who, value, frame)
+
+    @guarded
+    def switched(self, module: torch.nn.Module, mode: bool) -> None:
+        whole = self._switched() if self._switched is not None else None
+        if mode or whole is None or whole is module or all(part is not module for part in whole.modules()):
+            self._mode = self._trained = TRAIN if mode else EVAL
+            self._switched = weakref.ref(module)  # else a part is frozen (batch norm, a backbone), and the whole trains
 
     def loss(self, name: str, result: Any, frame: FrameType) -> None:
         if self._mode == EVAL or not getattr(result, "requires_grad", True):  # else it is about to be trained on
@@ -452,7 +462,7 @@ class Watcher(hooks.Listener):
                 plan.nonfinite,
                 plan.scale,
                 plan.stale,
-                self._mode,
+                self._trained,
             )
         )
         if plan.left:
@@ -506,6 +516,7 @@ class Watcher(hooks.Listener):
     def _between(self) -> None:
         """Begin anew after a step, and decide what is taken until the next one."""
         self._states = None
+        self._first = True
         self._batches = []
         self._losses = []
         level = self.level
@@ -577,7 +588,9 @@ class Watcher(hooks.Listener):
 
     def _forward(self, module: torch.nn.Module, args: Any, frame: FrameType) -> None:
         grad = torch.is_grad_enabled()
-        self._mode = TRAIN if module.training else EVAL
+        self._mode = mode = TRAIN if module.training else EVAL
+        if grad and (mode == TRAIN or self._first):
+            self._trained, self._first = mode, False
         site = self.places.index(frame)
         name = self.names.root_name(module)
         who = self.spool.text(name)
@@ -585,9 +598,8 @@ class Watcher(hooks.Listener):
             self._batch(who, site, args, grad)
             if grad and self.passes.batch is None:
                 self.passes.keep_batch(args, {})
-        if self._mode == EVAL or not grad or self.validation.waits:
-            self.validation.forward(name, self.places.text(site), self.step, self._mode, grad)
-        mode = 1.0 if module.training else 0.0
+        if mode == EVAL or not grad or self.validation.waits:
+            self.validation.forward(name, self.places.text(site), self.step, mode, grad)
         self.spool.rows["calls"].append((_KIND["forward"], self.step, who, site, mode, NO_DIGEST, 1 if grad else 0))
         if self._states is None and self._digest_due and self._may("digests"):
             self._take_states()

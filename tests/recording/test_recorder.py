@@ -1,5 +1,6 @@
 """What `record` gives for programs of many shapes, unedited; and how it begins and ends."""
 
+import contextlib
 import copy
 import math
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import pytest_mltd as mltd
 from pytest_mltd.core.traces import NO_GRAD, NOT_TAKEN, Trace
@@ -825,3 +827,124 @@ def test_an_error_without_a_text_goes_through():
     with pytest.raises(Mute), record() as run:
         raise Mute
     assert run.trace.ended == "raised Mute: (its text cannot be made)"
+
+
+class Blocks(nn.Module):
+    """Ten checkpointed layers."""
+
+    def __init__(self, reentrant):
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(10))
+        self.reentrant = reentrant
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = checkpoint(block, x, use_reentrant=self.reentrant)
+        return x
+
+
+class TestWhatCountsAsAForward:
+    @pytest.mark.parametrize("reentrant", [False, True])
+    def test_checkpointing_computes_again_and_that_is_none(self, reentrant):
+        """The blocks are no roots, and the model stays the newest one."""
+        model = Blocks(reentrant)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        with record() as run:
+            for _ in range(3):
+                optimizer.zero_grad()
+                model(torch.ones(8, 4, requires_grad=True)).sum().backward()
+                optimizer.step()
+        assert kinds(run.trace).count("forward") == 3
+        assert run.roots == [model]
+        assert [m.name for m in run.trace.modules if m.root] == ["model"]
+        assert len(run.trace.outputs["step"]) == 3
+
+    def test_those_after_an_interrupt_that_the_program_caught(self):
+        """A KeyboardInterrupt leaves the modules without a word; the next backward finds them gone."""
+
+        class Stubborn(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(4, 1)
+                self.stops = False
+
+            def forward(self, x):
+                if self.stops:
+                    raise KeyboardInterrupt
+                return self.layer(x)
+
+        model = Stubborn()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        with record() as run:
+            for step in range(6):
+                model.stops = step == 2
+                if model.stops:
+                    with contextlib.suppress(KeyboardInterrupt):
+                        model(torch.ones(8, 4))
+                    model.stops = False
+                optimizer.zero_grad()
+                model(torch.ones(8, 4)).sum().backward()
+                optimizer.step()
+        assert kinds(run.trace).count("forward") == 6  # of 7: the one right after the interrupt is not seen
+
+    def test_a_hook_of_the_programs_that_raises_is_no_output(self):
+        """torch tells of the module's end without the keywords then."""
+
+        class Stop(Exception):
+            pass
+
+        model, raising = net(), [False]
+
+        def hook(module, args, output):
+            if raising[0] and module is model[0]:
+                raise Stop
+
+        handle = nn.modules.module.register_module_forward_hook(hook)
+        try:
+            with record() as run:
+                for step in range(4):
+                    raising[0] = step == 1
+                    with contextlib.suppress(Stop):
+                        model(data()[0])
+                    raising[0] = False
+                    loop(1, model)
+        finally:
+            handle.remove()
+        assert run.trace.notes == ()
+        assert len(run.trace.outputs["step"]) == 4
+
+
+class TestTheModeOfAStep:
+    @pytest.mark.parametrize("grad", [False, True])
+    def test_is_the_students_when_a_teacher_is_called_after_it(self, grad):
+        """A teacher, or a net that only measures a loss, is in eval mode as it should be."""
+        student, teacher = net(0), net(1).eval()
+        optimizer = torch.optim.SGD(student.parameters(), lr=0.01)
+        x, _ = data()
+        with record() as run:
+            for _ in range(3):
+                optimizer.zero_grad()
+                output = student(x)
+                with torch.set_grad_enabled(grad):
+                    target = teacher(x).detach()
+                F.mse_loss(output, target).backward()
+                optimizer.step()
+            student.eval()
+            optimizer.zero_grad()
+            F.mse_loss(student(x), target).backward()
+            optimizer.step()
+        assert run.trace.steps["training"].tolist() == [1, 1, 1, 0]
+
+    @pytest.mark.parametrize("level", ["losses", "default"])
+    def test_is_the_whole_models_when_a_part_is_frozen(self, level):
+        """Batch norm in eval mode inside a model in train mode."""
+        model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        with record(level=level) as run:
+            for whole in (True, True, False):
+                model.train(whole)
+                model[1].eval()
+                optimizer.zero_grad()
+                model(torch.ones(8, 4)).sum().backward()
+                optimizer.step()
+        assert run.trace.steps["training"].tolist() == [1, 1, 0]
