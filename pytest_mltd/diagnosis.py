@@ -65,7 +65,9 @@ def diagnose(
     findings = ask_all(_chosen(checks, wanted), trace, skip=unwanted, allow=allow)
     if probe:
         findings += _not_probed(wanted, unwanted)
-    return diagnose_findings("training run", findings, looked_at=_looked_at(trace), notes=trace.notes)
+    return diagnose_findings(
+        "training run", findings, looked_at=_looked_at(trace), notes=trace.notes, crashed=trace.crash
+    )
 
 
 def assert_healthy(
@@ -143,7 +145,7 @@ def _looked_at(trace: Trace) -> str:
         f"{len(trace.parameters):,} parameters" if trace.parameters else "",
         f"losses of {', '.join(trace.streams[:3])}" if trace.streams else "",
         f"{trace.val['step'].size:,} validation losses" if trace.val["step"].size else "",
-        trace.ended,
+        "" if trace.crash else trace.ended,
         f"recorder took {trace.cost:.0%}" if trace.cost is not None else "",
     ]
     return "; ".join(p for p in parts if p)

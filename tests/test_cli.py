@@ -179,13 +179,34 @@ class TestRun:
         assert traceback[1].startswith(f'  File "{script}", line ')
         assert traceback[-1] == "RuntimeError: disk on fire"
         assert "pytest_mltd" not in err
-        assert "13 steps of SGD" in out
+        assert out.splitlines()[1] == "crashed at step 13: RuntimeError: disk on fire"
+        assert out.splitlines()[2].endswith(" questions asked of what came before, none failed")
+        assert "looked at: 13 steps of SGD" in out
+        assert out.count("disk on fire") == 1
+        assert "healthy" not in out
         assert out.splitlines()[-1] == "keep it: mltd check .mltd/last --write-test tests/test_training.py"
-        shell("check", ".mltd/last", "--write-test", "tests/test_training.py")
+        asked = shell("check", ".mltd/last")
+        assert (asked[0], asked[1].splitlines()) == (1, out.splitlines()[1:-2] + out.splitlines()[-1:])
+        assert shell("check", ".mltd/last", "--write-test", "tests/test_training.py")[0] == 1
         with pytest.raises(RuntimeError, match="^disk on fire$"):
             ask_written(Path("tests/test_training.py"), monkeypatch)
         script.write_text(script.read_text().replace("raise RuntimeError('disk on fire')", "pass"))
         ask_written(Path("tests/test_training.py"), monkeypatch)
+
+    @pytest.mark.parametrize(
+        ("program", "line", "codes"),
+        [
+            ("def f(:", "crashed before any training was seen: SyntaxError: invalid syntax (bad_x.py, line 1)", (1, 1)),
+            ("raise OSError('no data')", "crashed before any training was seen: OSError: no data", (1, 1)),
+            ("import sys; sys.exit(2)", "left before any training was seen with exit code 2", (2, 1)),
+        ],
+    )
+    def test_a_program_that_never_trained_gets_one_line(self, shell, program, line, codes):
+        """Its own words are above: no list of what was not asked, no test that could watch nothing."""
+        (shell.folder / "bad_x.py").write_text(program)
+        code, out, _ = shell("run", "bad_x.py")
+        assert (code, out) == (codes[0], f"\n{line}\n")
+        assert shell("check", ".mltd/last")[:2] == (codes[1], f"{line}\n")
 
     def test_the_scripts_exit_code_is_kept(self, shell):
         """And its argparse refusal gets a word when it was ours that came too late."""

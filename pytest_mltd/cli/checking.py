@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,16 +78,16 @@ def _check_run(saved: _Saved, write: str | None, output: Output) -> int:
     output.say(str(diagnosis))
     command = saved.command
     error = command.get("error")
-    if error:
+    if error and not diagnosis.crashed:
         output.say(f"the program ended with {error.get('type')}: {error.get('message')}")
     written = keep = None
     if write is not None:
         written = _write_run_test(saved, command, diagnosis, write)
         output.say(f"written: {written} (runs nothing now; pytest {shlex.quote(written)} runs it)")
-    elif diagnosis.failed and command:
+    elif (diagnosis.failed or (error and diagnosis.findings)) and command:
         keep = f"mltd check {shlex.quote(saved.shown)} --write-test {shlex.quote(free_name(Path.cwd()))}"
         output.say(f"keep it: {keep}")
-    code = _verdict(diagnosis)
+    code = FINDINGS if error else _verdict(diagnosis)
     return output.end(code, diagnosis=diagnosis.as_dict(), written=written, keep=keep, error=error)
 
 
@@ -102,7 +102,7 @@ def _check_runs(runs: Sequence[_Saved], output: Output) -> int:
 
 def _ask(saved: _Saved) -> Diagnosis:
     """Ask a saved run anew; what only the living model could be asked is taken from when it was recorded."""
-    from pytest_mltd.core.findings import Diagnosis, diagnosis_from_dict
+    from pytest_mltd.core.findings import diagnosis_from_dict
     from pytest_mltd.diagnosis import diagnose
 
     now = diagnose(_load(saved))
@@ -110,12 +110,10 @@ def _ask(saved: _Saved) -> Diagnosis:
     known = {f.id for f in now.findings}
     probed = tuple(f for f in then.findings if f.id not in known)
     answered = {f.id for f in probed}
-    return Diagnosis(
-        about=now.about,
+    return replace(
+        now,
         findings=(*now.findings, *probed),
         not_asked=tuple(f for f in now.not_asked if f.id not in answered),
-        looked_at=now.looked_at,
-        notes=now.notes,
     )
 
 
@@ -178,6 +176,8 @@ def _no_run(path: str) -> str:
 
 
 def _verdict(diagnosis: Diagnosis) -> int:
+    if diagnosis.failed or diagnosis.crashed:
+        return FINDINGS
     if not diagnosis.findings:
         return MISUSE  # nothing examined is not a pass
-    return FINDINGS if diagnosis.failed else HEALTHY
+    return HEALTHY

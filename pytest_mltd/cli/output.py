@@ -6,7 +6,8 @@ The document of every command has these keys; a key whose value is unknown or do
     mltd         version of this package
     command      "run", "check", "diff" or "report"
     exit         the exit code: 0 healthy, 1 findings, 2 misuse; for "run" that of a script that failed
-    diagnosis    about, ok, looked_at, notes, findings, not_asked, failed (ids, root cause first); null without one
+    diagnosis    about, ok, looked_at, notes, crashed (what ended the program, or ""), findings, not_asked,
+                 failed (ids, root cause first); null without one
     diagnoses    "check" with several runs: path -> diagnosis
     error        type and message of what the script raised; or of the misuse
     program      "run": script or module, arguments, steps, slice, seed, level

@@ -214,13 +214,16 @@ def _tell(
     where = _shown(last.folder, project)
     lost = last.end(plain, exit=code, error=error)
     keep = None
-    if not lost and (fault is not None or (diagnosis is not None and diagnosis.failed)):
+    # A wrong argument, a file that is missing: its own words are above, and there is no run that a test could watch.
+    never_trained = fault is not None and (diagnosis is None or not diagnosis.findings)
+    if not lost and not never_trained and (fault is not None or (diagnosis is not None and diagnosis.failed)):
         keep = f"mltd check {shlex.quote(where)} --write-test {shlex.quote(free_name(project))}"
     if diagnosis is not None:
         output.say(f"\n{diagnosis}")
     for line in _remarks(ended):
         output.say(line)
-    output.say(f"not kept: {lost}" if lost else f"kept in {where}")
+    if lost or not never_trained:
+        output.say(f"not kept: {lost}" if lost else f"kept in {where}")
     if keep is not None:
         output.say(f"keep it: {keep}")
     return output.end(code, diagnosis=plain, error=error, program=asdict(wish), kept=None if lost else where, keep=keep)

@@ -99,7 +99,8 @@ class Diagnosis:
 
     ``findings`` holds every finding that was asked; ``not_asked`` those that could not be, each with its reason as
     headline. ``failed`` lists the failing findings with the root cause first; `roots` and `symptoms_of` tell which
-    explains which.
+    explains which. ``crashed`` is the sentence of what ended the program, where it was an error: a run that raised is not
+    called healthy, whatever its findings.
     """
 
     about: str
@@ -107,6 +108,7 @@ class Diagnosis:
     not_asked: tuple[Finding, ...] = ()
     looked_at: str = ""
     notes: tuple[str, ...] = ()
+    crashed: str = ""
 
     @property
     def ok(self) -> bool:
@@ -141,6 +143,7 @@ class Diagnosis:
             "ok": self.ok,
             "looked_at": self.looked_at,
             "notes": list(self.notes),
+            "crashed": self.crashed,
             "findings": [f.as_dict() for f in self.findings],
             "not_asked": [f.as_dict() for f in self.not_asked],
             "failed": [f.id for f in self.failed],
@@ -193,6 +196,7 @@ def diagnose_findings(
     *,
     looked_at: str = "",
     notes: Sequence[str] = (),
+    crashed: str = "",
 ) -> Diagnosis:
     """Sort findings into those asked and those not, and return the diagnosis."""
     everything = tuple(findings)
@@ -202,6 +206,7 @@ def diagnose_findings(
         not_asked=tuple(f for f in everything if not f.asked),
         looked_at=looked_at,
         notes=tuple(notes),
+        crashed=crashed,
     )
 
 
@@ -237,6 +242,7 @@ def diagnosis_from_dict(data: Mapping[str, Any]) -> Diagnosis:
         not_asked=tuple(finding_from_dict(f) for f in data.get("not_asked", ())),
         looked_at=str(data.get("looked_at", "")),
         notes=tuple(str(n) for n in data.get("notes", ())),
+        crashed=str(data.get("crashed", "")),
     )
 
 

@@ -68,16 +68,10 @@ def _root_text(diagnosis: Diagnosis, root: Finding, *, in_full: bool) -> str:
 
 
 def _closing(diagnosis: Diagnosis) -> str:
-    lines = []
-    asked = len(diagnosis.findings)
-    if diagnosis.failed:
-        lines.append(f"{len(diagnosis.failed)} of {asked} {'question' if asked == 1 else 'questions'} failed")
-    elif asked:
-        lines.append(
-            f"{diagnosis.about} healthy: {asked} {'question' if asked == 1 else 'questions'} asked, none failed"
-        )
-    else:
-        lines.append("nothing could be asked")
+    crash = [clean(diagnosis.crashed, MAX_LINE)] if diagnosis.crashed else []
+    if crash and not diagnosis.findings:
+        return crash[0]  # why nothing was asked needs no list of what was not
+    lines = [*crash, _verdict(diagnosis)]
     if diagnosis.looked_at:
         lines.append(f"looked at: {clean(diagnosis.looked_at, MAX_LINE)}")
     shown = {id(root) for root in diagnosis.roots}  # these said what they allow themselves
@@ -94,6 +88,18 @@ def _closing(diagnosis: Diagnosis) -> str:
     if len(diagnosis.notes) > 5:
         lines.append(f"{len(diagnosis.notes) - 5} more notes")
     return "\n".join(lines)
+
+
+def _verdict(diagnosis: Diagnosis) -> str:
+    asked = len(diagnosis.findings)
+    questions = f"{asked} {'question' if asked == 1 else 'questions'}"
+    if diagnosis.failed:
+        return f"{len(diagnosis.failed)} of {questions} failed"
+    if not asked:
+        return "nothing could be asked"
+    if diagnosis.crashed:
+        return f"{questions} asked of what came before, none failed"
+    return f"{diagnosis.about} healthy: {questions} asked, none failed"
 
 
 def table_lines(table: Table, *, indent: int = 4) -> list[str]:

@@ -195,9 +195,9 @@ class Trace:
     """One recorded run. See `TABLES` for what each column means.
 
     ``ended`` is one of ``completed``, ``cut`` (by `run`), ``full`` (recording stopped at ``steps=``, the program went on),
-    ``raised …``, ``interrupted``, ``running`` (a look at it before its end) and ``torn`` (the file stops in the middle). ``settings`` are what changes bits (threads,
-    kernels, determinism). ``cost`` is the share of the run's time that was spent inside the recorder. ``notes`` are the
-    recorder's own mishaps.
+    ``raised …``, ``interrupted``, ``running`` (a look at it before its end) and ``torn`` (the file stops in the middle).
+    ``settings`` are what changes bits (threads, kernels, determinism). ``cost`` is the share of the run's time that was
+    spent inside the recorder. ``notes`` are the recorder's own mishaps.
     """
 
     steps: Columns = field(default_factory=dict)
@@ -238,6 +238,25 @@ class Trace:
     def cut(self) -> bool:
         """Whether the run, or its recording, was ended before the program was through."""
         return self.ended != "completed"
+
+    @property
+    def ending(self) -> str:
+        """What stands after "the run" in a sentence: how it ended, without the error's own words."""
+        if self.ended.startswith("raised "):
+            return "crashed"
+        return _ENDINGS.get(self.ended, self.ended)
+
+    @property
+    def crash(self) -> str:
+        """What ended the program, where it is an error, in one sentence with its step; else nothing."""
+        if not self.ended.startswith("raised "):
+            return ""
+        error = self.ended.removeprefix("raised ")
+        trained = bool(self.n_steps or self.of("backward").any())
+        when = f"at step {self.busiest:,}" if trained else "before any training was seen"
+        if error.startswith("SystemExit: "):
+            return f"left {when} with exit code {error.removeprefix('SystemExit: ')}"
+        return f"crashed {when}: {error}"
 
     @property
     def busiest(self) -> int:
@@ -431,6 +450,13 @@ LISTS: Final[Mapping[str, type]] = MappingProxyType(
         "notes": str,
     }
 )
+_ENDINGS = {
+    "cut": "was cut",
+    "full": "was recorded no further",
+    "interrupted": "was interrupted",
+    "running": "goes on",
+    "torn": "is torn",
+}
 _HEAD = ("settings", "provenance", "level", "ended", "cost")
 
 

@@ -129,6 +129,17 @@ note: cut"""
         assert text.splitlines()[0] == "nothing could be asked"
         assert "no step was seen" in text
 
+    def test_a_crash_is_said_first_and_is_not_health(self):
+        """A run that raised is not called healthy; with nothing asked, the crash is all there is to say."""
+        fine = Finding(ok=True, headline="x")
+        text = str(diagnose_findings("run", [fine], crashed="crashed at step 5: RuntimeError: no"))
+        assert text == "crashed at step 5: RuntimeError: no\n1 question asked of what came before, none failed"
+        text = str(diagnose_findings("run", [LEAK], crashed="crashed at step 5: RuntimeError: no"))
+        assert text.startswith("leakage.label_leak: ")
+        assert "\ncrashed at step 5: RuntimeError: no\n1 of 1 question failed" in text
+        unasked = [not_asked("no step was seen")]
+        assert str(diagnose_findings("run", unasked, crashed="crashed: x")) == "crashed: x"
+
     def test_what_a_root_allows_is_said_once(self):
         """The closing lines do not repeat what the failing finding's own text has said."""
         assert str(diagnose_findings("splits", [LEAK])).count("income") == 1

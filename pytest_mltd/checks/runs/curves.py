@@ -145,7 +145,7 @@ def too_short(trace: Trace, have: int, need: int, what: str = "steps") -> str:
     """Say how many steps there were and how many it takes, or return "" when there were enough."""
     if have >= need:
         return ""
-    return f"{have:,} of at least {need:,} {what}" + (f"; the run was {trace.ended}" if trace.cut else "")
+    return f"{have:,} of at least {need:,} {what}" + (f"; the run {trace.ending}" if trace.cut else "")
 
 
 def _mean_by_step(step: Steps, value: Floats) -> tuple[Steps, Floats]:

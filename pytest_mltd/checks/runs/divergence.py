@@ -322,7 +322,7 @@ def _equal(one: Trace, two: Trace) -> Finding:
         return not_asked("the runs have nothing recorded in common (digests at no common step)")
     looked = [f"{counted(common, 'step')} of both", f"digests at {steps:,} of them"]
     if one.n_steps != two.n_steps:
-        looked.append(f"the shorter was {min((one, two), key=lambda t: t.n_steps).ended} after {common:,}")
+        looked.append(f"the shorter {min((one, two), key=lambda t: t.n_steps).ending} after {common:,}")
     odd = [name for column, _, name in PHASES[:3] if states_differ(one, two, column)]
     if odd:
         looked.append(f"the random state of {' and '.join(odd)} differed, and nothing followed from it")
