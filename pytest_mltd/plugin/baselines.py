@@ -47,13 +47,13 @@ class BaselineOf:
         if max_latency_ms is not None and not has_latency(current):
             held["test body"] = {"latency_ms": (time.perf_counter() - trial.call_began) * 1000}
         if self._item.config.stash[SETTINGS].update:
-            finding = check_regression(held, None, max_latency_ms=max_latency_ms, **limits)
-            if finding.failed:
-                raise_if_failed(finding)
+            # Held against themselves, so that an unknown direction is told now and not when they are first compared.
+            raise_if_failed(check_regression(held, current, max_latency_ms=max_latency_ms, **limits))
             new = baselines.baseline(self._item.nodeid, current, facts, trial.condition, name=name)
             trial.baselines.append(new.as_dict())
         else:
-            known, _ = baselines.read(root, self._item.nodeid, name=name).comparable(facts)
+            known, notes = baselines.read(root, self._item.nodeid, name=name).comparable(facts)
+            trial.notes += notes
             raise_if_failed(check_regression(held, known, max_latency_ms=max_latency_ms, **limits))
 
 

@@ -140,6 +140,7 @@ def summary_lines(settings: Settings, told: Told, config: pytest.Config) -> list
         if fresh and _interpreter(settings)[0] == "fork":
             lines.append(f"{len(fresh)} in fresh interpreters, because a fork did not work: {fresh[0]}")
         lines.append(f"{twice} of {told.tests} tests run twice; {UNSEEN[_interpreter(settings)[0]]}")
+    lines += dict.fromkeys(note for account in told.accounts.values() for note in account.get("notes", ()))
     for nodeid in told.failed:
         account = told.accounts.get(nodeid)
         if account is not None and (account.get("used") or settings.repro):

@@ -34,6 +34,7 @@ class Trial:
     slicing: Any = None  # what became of the DataLoaders, where a slice was asked for
     took_slice: bool = False  # the test asked for the slice itself and cuts its data by hand
     baselines: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # worth a line of the summary
 
     @property
     def used(self) -> bool:
@@ -44,6 +45,15 @@ class Trial:
     def sliced(self) -> bool:
         """A DataLoader was cut, or the test was handed the slice and sees to it."""
         return self.took_slice or (self.slicing is not None and self.slicing.used > 0)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The numbers of the runs that it recorded."""
+        if not self.observed.traces:
+            return {}
+        from pytest_mltd.core.summaries import metrics_of
+
+        return dict(metrics_of(self.observed.traces))
 
     def note(self, item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
         """Take one part of the test (set-up, call, a subtest, tear-down) into account. The call follows its subtests."""

@@ -113,3 +113,25 @@ def test_under_repro_a_baseline_is_held_in_both_runs(project, plainly):
     result = plainly("--mltd-repro")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["1 of 1 tests run twice*"])
+
+
+def test_an_unknown_direction_is_told_when_the_baseline_is_made(project, plainly):
+    """`--mltd-update` does not keep a metric of which the next run could not tell better from worse."""
+    project.makepyfile(test_it=auc_test(0.9).replace("'auc'", "'wobble'"))
+    result = plainly("--mltd-update")
+    result.assert_outcomes(failed=1)
+    assert "ValueError: direction: " in result.stdout.str()
+    assert not baselines(project)
+
+
+def test_what_is_not_compared_is_said(project, plainly):
+    """A baseline of another machine leaves latency out, and the summary has a line about it."""
+    project.makepyfile(test_it=auc_test(0.9).replace("0.9}", "0.9, 'latency_ms': 5.0}"))
+    plainly("--mltd-update").assert_outcomes(passed=1)
+    path = next(project.path.rglob("baselines/*.json"))
+    made = json.loads(path.read_text())
+    made["environment"] = {**made["environment"], "machine": "another"}
+    path.write_text(json.dumps(made))
+    result = plainly()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*latency and memory are not compared: *"])
