@@ -155,6 +155,9 @@ _WEIGHT: tuple[Status, ...] = ("untested", "never failed", "refuted", "fixed", "
 
 def _fold_test(records: Sequence[Evidence], witnesses: Mapping[str, str], newest: str) -> Fold:
     judged = [e for e in records if _is_judged(e)]
+    if not any(_is_red(e) or not e.agreed for e in judged):
+        # A test that asked nothing and never failed cannot have refuted anything; one that did fail has shown that it can.
+        judged = [e for e in judged if not e.asked_nothing]
     if not judged:
         return _unjudged(records)
     by_state: dict[str, list[Evidence]] = {s: [] for s in states_in_order(judged)}
@@ -179,6 +182,8 @@ def _unjudged(records: Sequence[Evidence]) -> Fold:
     last = records[-1]
     if any(e.kind == "undecided" for e in records):
         return Fold("undecided", f"no run came to a verdict: {last.reason or 'no reason recorded'}")
+    if any(e.asked_nothing for e in records):
+        return Fold("untested", "its test passed and asked nothing: no check, no recorded run, no assert in its text")
     proved = [e for e in records if e.fault]
     if proved:
         return Fold("untested", f"run only with the planted fault {proved[-1].fault!r}")

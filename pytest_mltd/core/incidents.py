@@ -31,7 +31,8 @@ class Evidence:
     numbers of several seeds. ``seed``, ``slice`` and ``steps`` are the condition it ran under; ``fault`` names a fault
     planted on purpose (such a record proves the monitor and says nothing about the incident). ``runs`` is how often the
     test ran for this record and ``agreed`` whether those runs were the same bit for bit. ``test_digest`` is of the
-    test's own source. ``commit`` with ``tree`` (a digest of what differs from it, or of the code where there is no git) is
+    test's own source; ``asked_nothing`` marks a pass in which no check was asked, no run recorded and nothing asserted.
+    ``commit`` with ``tree`` (a digest of what differs from it, or of the code where there is no git) is
     the state of the code, ``committed`` the commit's time; ``code`` is a digest of the files themselves, the same in two
     commits between which no code changed. Times are UTC, ISO 8601.
     """
@@ -54,6 +55,7 @@ class Evidence:
     runs: int = 1
     agreed: bool = True
     test_digest: str = ""
+    asked_nothing: bool = False
     commit: str = ""
     committed: str = ""
     branch: str = ""
@@ -109,6 +111,7 @@ def evidence_of(
     agreed: bool = True,
     test_digest: str = "",
     metrics: Mapping[str, Any] | None = None,
+    asked_nothing: bool = False,
 ) -> Evidence:
     """Return the evidence of one outcome.
 
@@ -124,6 +127,7 @@ def evidence_of(
         agreed: False when those runs differed.
         test_digest: digest of the test's own source.
         metrics: numbers to keep beside those that `check_regression` was asked about.
+        asked_nothing: the test passed and held nothing that could have failed.
 
     Raises:
         ValueError: ``id`` is not of the form "incident/hypothesis".
@@ -149,6 +153,7 @@ def evidence_of(
         runs=runs,
         agreed=agreed,
         test_digest=test_digest,
+        asked_nothing=asked_nothing,
         **{k: v for k, v in facts.items() if k in known},
     )
 
@@ -171,7 +176,7 @@ def evidence_from_dict(data: Any) -> Evidence:
     for name in ("metrics", "environment"):
         if not isinstance(values.get(name, {}), Mapping):
             raise ValueError(f"data: {name!r} is a mapping, not {values[name]!r}")
-    for name, kind in (("runs", int), ("agreed", bool), ("dirty", bool)):
+    for name, kind in (("runs", int), ("agreed", bool), ("dirty", bool), ("asked_nothing", bool)):
         if not isinstance(values.get(name, kind(1)), kind):
             raise ValueError(f"data: {name!r} is {values[name]!r}")
     try:

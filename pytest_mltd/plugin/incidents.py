@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+import ast
+import inspect
+import textwrap
+from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,11 +58,18 @@ def learn_facts(config: pytest.Config) -> None:
     """Take down the state of the code that this process has imported, before a test runs."""
     from pytest_mltd.ledger.provenance import provenance
 
-    config.stash[FACTS] = provenance(config.rootpath)
+    config.stash[FACTS] = provenance(config.rootpath, fresh=True)  # a process may hold several sessions
 
 
 def evidence_for(
-    item: pytest.Item, outcome: Outcome, condition: Condition, *, runs: int = 1, agreed: bool = True
+    item: pytest.Item,
+    outcome: Outcome,
+    condition: Condition,
+    *,
+    runs: int = 1,
+    agreed: bool = True,
+    metrics: Mapping[str, Any] | None = None,
+    used: bool = True,
 ) -> list[dict[str, Any]]:
     """Return the records of a test's outcome, one for each hypothesis of the session's incident that it is marked with."""
     settings = item.config.stash[SETTINGS]
@@ -84,9 +94,23 @@ def evidence_for(
             runs=runs,
             agreed=agreed,
             test_digest=source_digest(function) if function is not None else "",
+            metrics=metrics,
+            asked_nothing=outcome.kind == "passed" and not used and _holds_nothing(function),
         )
         records.append(evidence.as_dict())
     return records
+
+
+def _holds_nothing(function: Any) -> bool:
+    """Whether a test's own text has no assert, and no call that raises in its stead, like pytest.raises or self.assertEqual."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        return False  # a doctest, a test from another kind of file: nothing is known
+    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    names = [getattr(call, "attr", getattr(call, "id", "")).lower() for call in calls]
+    raising = any(name.startswith(("assert", "check")) or name in ("raises", "warns", "fail") for name in names)
+    return not raising and not any(isinstance(node, ast.Assert) for node in ast.walk(tree))
 
 
 class Ledger:
@@ -116,10 +140,11 @@ class Ledger:
 
     def lines(self) -> list[str]:
         noun = "record" if self.appended == 1 else "records"
+        first = f"{self.appended} evidence {noun} appended"
         if self.appended:
-            first = f"{self.appended} evidence {noun} appended to {self._near(self.path)}"
-        else:
-            first = f"0 evidence records appended: no test that ran is marked mltd('{self.incident}/...')"
+            first += f" to {self._near(self.path)}"
+        elif not self.complaints:
+            first += f": no test that ran is marked mltd('{self.incident}/...')"
         return [first, *self.problems, *self.complaints]
 
     def _path(self, nodeid: str) -> Any:

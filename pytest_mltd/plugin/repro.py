@@ -227,12 +227,15 @@ def _account(item: pytest.Item, result: Repro, ran: list[Ran], settings: Setting
         "ok": result.ok,
         "sliced": any(r.extra.get("sliced", False) for r in ran),
         "baselines": list(first.extra.get("baselines", ())) if result.ok else [],
+        "notes": list(dict.fromkeys(note for r in ran for note in r.extra.get("notes", ()))),
         "evidence": evidence_for(
             item,
             _one_outcome(result),
             Condition(seed=settings.seed or 0, steps=settings.rerun_steps, slice=settings.slice),
             runs=len(ran),
             agreed=result.verdict in ("same", "once"),
+            metrics=first.extra.get("metrics", {}),
+            used=bool(first.outcome.traces or first.outcome.asked),
         ),
     }
 

@@ -98,6 +98,8 @@ def run_here(item: pytest.Item, condition: Condition, job: Mapping[str, Any]) ->
         "loaded": children.loaded(),
         "witness": seen.as_dict(),
         "baselines": trial.baselines,
+        "notes": trial.notes,
+        "metrics": trial.metrics,
         "sliced": trial.sliced,
     }
 

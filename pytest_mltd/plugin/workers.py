@@ -77,7 +77,14 @@ class Once:
             "sliced": trial.sliced,
             "seeded": "mltd_train" in names or "mltd_seed" in names,
             "baselines": list(trial.baselines),
-            "evidence": evidence_for(item, outcome, trial.condition),
+            "notes": list(trial.notes),
+            "evidence": evidence_for(
+                item,
+                outcome,
+                trial.condition,
+                metrics=trial.metrics if self.settings.incident else None,
+                used=trial.used,
+            ),
         }
 
 

@@ -65,6 +65,16 @@ class TestStatus:
         assert found.status == "refuted"
         assert found.folded.why == "passed on the broken code (aaaaaaaaaa), where H1 was seen failing"
 
+    def test_a_pass_that_asked_nothing_refutes_nothing(self):
+        """An empty test beside a sibling that failed leaves its hypothesis untested, and says why."""
+        found = h(seen("failed", hypothesis="H2"), seen("passed", asked_nothing=True))
+        assert (found.status, found.confidence.value) == ("untested", 0.0)
+        assert found.folded.why == "its test passed and asked nothing: no check, no recorded run, no assert in its text"
+
+    def test_a_pass_that_asked_nothing_counts_once_the_test_has_failed(self):
+        """A test that was red without a check has shown that it can fail, so its green tells something."""
+        assert h(seen("failed"), seen("passed", FIXED, asked_nothing=True)).status == "fixed"
+
     def test_green_only_is_not_refuted_without_a_witness(self):
         """A test that passed somewhere, and never failed, says nothing about the incident."""
         found = h(seen("passed"))

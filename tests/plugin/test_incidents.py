@@ -59,6 +59,35 @@ class TestRecords:
         found = {r["hypothesis"]: (r["runs"], r["agreed"]) for r in records(project)}
         assert found == {"H1": (2, True), "H2": (2, True), "H3": (2, False)}
 
+    @pytest.mark.parametrize("flags", [(), ("--mltd-repro", "-o", "mltd_repro_scope=all")])
+    def test_a_passing_test_that_asked_nothing_is_marked(self, project, plainly, flags):
+        """An empty body proves nothing; a plain assert, a check or a recorded run does."""
+        project.makepyfile(
+            test_a="""
+            import unittest
+            import pytest
+            from fake import record
+            pytestmark = pytest.mark.mltd("loan-leak/H1")
+            def test_empty():
+                # no body yet
+                pass
+            def test_assert():
+                assert 1
+            def test_recorded():
+                record(1)
+            def test_raises():
+                with pytest.raises(ValueError):
+                    int("a")
+            def test_fails():
+                int("a")
+            class TestOld(unittest.TestCase):
+                def test_method(self):
+                    self.assertTrue(1)
+            """
+        )
+        plainly("--mltd-incident", "loan-leak", *flags)
+        assert [r["nodeid"].rpartition("::")[2] for r in records(project) if r["asked_nothing"]] == ["test_empty"]
+
     def test_a_run_that_was_stopped_is_no_evidence_either_way(self, project, plainly):
         """A test whose run was kept from changing a file did not end by itself: undecided, with the reason."""
         (project.path / "best.txt").write_text("precious")
@@ -128,6 +157,15 @@ class TestRecords:
         result = plainly("--mltd-incident", "loan-leak", "-k", "test_two")
         assert result.ret == 1
         assert "--mltd-incident: the record of test_marked.py::test_two is not kept" in result.stdout.str()
+        assert "0 evidence records appended\n" in result.stdout.str()
+        assert "no test that ran is marked" not in result.stdout.str()
+
+    @pytest.mark.parametrize("flags", [(), ("--mltd-repro",)])
+    def test_numbers_of_a_recorded_run_are_kept(self, project, plainly, flags):
+        """A report can show what a run measured before the fix and after it."""
+        project.makepyfile(test_marked=MARKED.replace("record(1)", "record(1, 0.25)"))
+        plainly("--mltd-incident", "loan-leak", "-k", "test_two", *flags)
+        assert [r["metrics"] for r in records(project)] == [{"train/loss": 0.25}]
 
 
 class TestWrongMarkers:
