@@ -456,6 +456,15 @@ class TestTables:
         code, out = pytest_says(tables.folder, "tests")
         assert code == 0, out
 
+    def test_a_reader_that_leaves_early_costs_no_test(self, tables):
+        """mltd check … --write-test tests/p1.py | head -1: the file is there before the first line is said."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        words = ["check", "train.csv", "test.csv", "--key", "key", "--write-test", "tests/p1.py"]
+        subprocess.run([sys.executable, "-m", "pytest_mltd", *words], stdout=writing, check=False)
+        os.close(writing)
+        assert "assert_no_key_overlap" in Path("tests/p1.py").read_text()
+
     def test_more_than_two_splits_are_named_after_their_files(self, tables):
         """Each pair that fails is asked for, and no other."""
         lines = Path("train.csv").read_text().splitlines()

@@ -75,14 +75,16 @@ def _check(paths: Sequence[str], columns: Mapping[str, str], write: str | None, 
 
 def _check_run(saved: _Saved, write: str | None, output: Output) -> int:
     diagnosis = _ask(saved)
-    output.say(str(diagnosis))
     command = saved.command
+    try:  # before anything is said: whoever reads may leave early, as head does
+        written = None if write is None else _write_run_test(saved, command, diagnosis, write)
+    finally:
+        output.say(str(diagnosis))
     error = command.get("error")
     if error and not diagnosis.crashed:
         output.say(f"the program ended with {error.get('type')}: {error.get('message')}")
-    written = keep = None
-    if write is not None:
-        written = _write_run_test(saved, command, diagnosis, write)
+    keep = None
+    if written is not None:
         output.say(f"written: {written} (runs nothing now; pytest {shlex.quote(written)} runs it)")
     elif (diagnosis.failed or (error and diagnosis.findings)) and command:
         keep = f"mltd check {shlex.quote(saved.shown)} --write-test {shlex.quote(free_name(Path.cwd()))}"

@@ -31,10 +31,12 @@ def check_tables(paths: Sequence[str], columns: Mapping[str, str], write: str | 
         raise Misuse(f"{paths[0]!r} is no saved run; for one table give --label, or give the other splits")
     splits = _named(paths)
     diagnosis = _ask(splits, columns)
-    output.say(str(diagnosis))
-    written = keep = None
-    if write is not None:
-        written = _write(splits, columns, diagnosis, write)
+    try:  # before anything is said: whoever reads may leave early, as head does
+        written = None if write is None else _write(splits, columns, diagnosis, write)
+    finally:
+        output.say(str(diagnosis))
+    keep = None
+    if written is not None:
         output.say(f"written: {written}")
     elif diagnosis.failed:
         options = [f"--{name} {shlex.quote(value)}" for name, value in columns.items()]
