@@ -44,7 +44,7 @@ class Trial:
     @property
     def sliced(self) -> bool:
         """A DataLoader was cut, or the test was handed the slice and sees to it."""
-        return self.took_slice or (self.slicing is not None and self.slicing.used > 0)
+        return self.took_slice or (self.slicing is not None and (self.slicing.used > 0 or self.slicing.by_hand))
 
     @property
     def metrics(self) -> dict[str, Any]:

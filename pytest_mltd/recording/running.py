@@ -120,8 +120,10 @@ def run(
     with contextlib.ExitStack() as around:
         seeding = None if asked["seed"] is None else around.enter_context(seed_everything(asked["seed"]))
         sliced = _cut_loaders(asked, around, unless_cut_already=slice is None)
+        if "slice" in told:
+            slices.note_by_hand()
         finished = _record(program, asked["steps"], level, path, seeding, sliced)
-        if slice is not None and sliced is not None and "slice" not in told:
+        if slice is not None and sliced is not None:
             sliced.refuse_if_idle()
     return finished
 

@@ -99,10 +99,17 @@ def is_slicing() -> bool:
     return bool(_active)
 
 
+def note_by_hand() -> None:
+    """Tell the open `slicing` blocks that a program was given the number and cuts its data itself."""
+    for begun in _active:
+        begun.by_hand = True
+
+
 class Slicing:
     """What became of the DataLoaders in a `slicing` block.
 
-    ``used`` is how many were iterated, ``cut`` how many of those had more than ``n`` samples.
+    ``used`` is how many were iterated, ``cut`` how many of those had more than ``n`` samples. ``by_hand`` is whether a program
+    was given ``n`` to cut its data itself.
     """
 
     def __init__(self, choice: Choice) -> None:
@@ -113,6 +120,7 @@ class Slicing:
         self._refusal = ""
         self.used = 0
         self.cut = 0
+        self.by_hand = False
 
     def __str__(self) -> str:
         if not self.used:
@@ -131,7 +139,7 @@ class Slicing:
         """
         if self._refusal:
             raise ValueError(self._refusal)
-        if not self.used:
+        if not self.used and not self.by_hand:
             raise ValueError(
                 f"slice: {self.n} samples were asked for, and no DataLoader was iterated, so nothing was cut. "
                 "For data sliced by hand use mltd.tiny(data, n), or fewer steps"

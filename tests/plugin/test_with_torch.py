@@ -69,11 +69,13 @@ def test_a_slice(pytester):
     """`--mltd-slice` cuts the loaders of an unedited training, without `--mltd-repro` and with it."""
     pytester.makepyfile(
         test_train=BODY.split("def test_same")[0] + "def test_it(mltd_train):\n    mltd_train(train, epochs=1)\n"
+        "LOADER = DataLoader(TensorDataset(torch.randn(64, 5)), batch_size=8)\n"
+        "def test_made_at_import(mltd_train):\n    assert mltd_train(lambda: sum(len(x) for x, in LOADER)).result == 16\n"
+        "def by_hand(slice):\n    train(epochs=1) if slice is None else None\n    return slice\n"
+        "def test_by_hand(mltd_train):\n    assert mltd_train(by_hand).result == 16\n"
     )
-    result = pytester.runpytest_subprocess(
-        "-p", "no:randomly", "-p", "no:xdist", "--mltd-repro", "--mltd-slice=16", "-k", "test_it"
-    )
-    result.assert_outcomes(passed=1)
+    result = pytester.runpytest_subprocess("-p", "no:randomly", "-p", "no:xdist", "--mltd-repro", "--mltd-slice=16")
+    result.assert_outcomes(passed=3)
     assert "mltd: each test twice, seed 0, at most 200 steps, 16 samples of each DataLoader" in result.stdout.str()
     assert "no test iterated over one" not in result.stdout.str()
 

@@ -276,6 +276,18 @@ class TestSlices:
             run(train, 5)
         assert (outer.used, outer.cut) == (1, 1)
 
+    def test_a_target_that_is_given_the_slice_has_served_it(self):
+        """A program that cuts its data itself is not refused for want of a DataLoader, by this call or by a trial around it."""
+
+        def train_on_list(slice):
+            train(slice)
+
+        run(train_on_list, slice=3)
+        with under(Condition(slice=3)), slicing(3) as outer:
+            run(train_on_list)
+        assert (outer.used, outer.by_hand) == (0, True)
+        outer.refuse_if_idle()
+
 
 class TestTrials:
     def test_the_condition_replaces_defaults_and_not_what_the_call_says(self):
