@@ -8,6 +8,7 @@ leaves a readable one: a first line that says what it is, then frames, each with
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 import tempfile
@@ -262,7 +263,7 @@ class Trace:
     def busiest(self) -> int:
         """The steps of the busiest optimizer: what ``steps=200`` counts."""
         owners = self.steps["optimizer"]
-        return int(np.bincount(owners[owners >= 0]).max()) if (owners >= 0).any() else 0
+        return int(np.unique(owners[owners >= 0], return_counts=True)[1].max(initial=0))
 
     def of(self, kind: str) -> NDArray[np.bool_]:
         """Return which rows of ``calls`` are of this kind.
@@ -407,7 +408,7 @@ def read_trace(file: BinaryIO, name: str = "the file") -> Trace:
     """Read a trace from an open binary file, from its beginning.
 
     Raises:
-        ValueError: it is not a trace, or of an unknown version.
+        ValueError: it is not a trace, of an unknown version, or its frames say what no writer of a trace says.
     """
     file.seek(0)
     first = file.read(len(MAGIC))
@@ -418,6 +419,13 @@ def read_trace(file: BinaryIO, name: str = "the file") -> Trace:
                 f"path: {name!r} is a trace of version {version}; this pytest-mltd reads version {VERSION}"
             )
         raise ValueError(f"path: {name!r} is not a trace of pytest-mltd (it begins with {first[:12]!r})")
+    try:
+        return _read_frames(file)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"path: {name!r} is damaged, though its checksums match ({error})") from error
+
+
+def _read_frames(file: BinaryIO) -> Trace:
     lists: dict[str, list[Any]] = {key: [] for key in LISTS}
     tables: dict[str, list[dict[str, Column]]] = {key: [] for key in TABLES}
     head: dict[str, Any] = {}
@@ -435,6 +443,7 @@ _KIND = b"pytest-mltd trace "
 MAGIC: Final = _KIND + b"%d\n" % VERSION
 _FRAME = struct.Struct("<4sIQI")
 _MAX_HEAD = 64 << 20  # bytes of JSON in one frame; a foreign length field must not allocate the machine away
+_MAX_FILLED = 1 << 30  # bytes of columns that a file may leave to be filled, beyond eight times what it holds; a guess
 _MAX_STEP = 100_000_000  # a step number in from_scalars; columns are dense
 
 LISTS: Final[Mapping[str, type]] = MappingProxyType(
@@ -457,7 +466,21 @@ _ENDINGS = {
     "running": "goes on",
     "torn": "is torn",
 }
-_HEAD = ("settings", "provenance", "level", "ended", "cost")
+_HEAD: Final[Mapping[str, Any]] = MappingProxyType(
+    {"settings": dict, "provenance": dict, "level": str, "ended": str, "cost": (int, float, type(None))}
+)
+# Columns whose numbers are indexes into a list. Kinds of calls are not among them: a later version may know more.
+_POINTS: Final = MappingProxyType(
+    {
+        ("steps", "optimizer"): "optimizers",
+        ("steps", "stream"): "streams",
+        ("losses", "stream"): "streams",
+        ("val", "stream"): "streams",
+        ("calls", "who"): "names",
+        ("calls", "site"): "sites",
+        ("logged", "name"): "names",
+    }
+)
 
 
 def _complete(name: str, given: Columns, trace: Trace) -> dict[str, Column]:
@@ -516,24 +539,38 @@ def _take(
 ) -> None:
     """File one frame's content; what this version does not know is passed over."""
     meta, payload = frame
+    if not isinstance(meta, dict):
+        raise ValueError(f"a frame's head is {type(meta).__name__}")
     if (name := meta.get("list")) in lists:
         items = [_revive(LISTS[name], item) for item in meta["items"]]
         at = meta.get("at", len(lists[name]))
+        if not isinstance(at, int) or not 0 <= at <= len(lists[name]):
+            raise ValueError(f"an item of {name} is to stand at {at!r}")
         lists[name][at : at + len(items)] = items
     elif (name := meta.get("table")) in tables:
-        tables[name].append(_unpack(TABLES[name], meta["columns"], payload))
+        tables[name].append(_unpack(name, meta["columns"], payload))
     elif "end" in meta:
-        head.update(meta["end"])
+        head.update({key: value for key, value in meta["end"].items() if key in _HEAD})
 
 
-def _unpack(schema: Mapping[str, Any], columns: list[Any], payload: bytes) -> dict[str, Column]:
+def _unpack(table: str, columns: list[Any], payload: bytes) -> dict[str, Column]:
     chunk: dict[str, Column] = {}
-    at = 0
+    at, held = 0, 0  # held: rows that there are bytes of
     for name, dtype, shape in columns:
-        count = int(np.prod(shape, dtype=np.int64))
-        if name in schema and dtype == schema[name][0]:
+        kind = np.dtype(dtype if isinstance(dtype, str) else "O")
+        if kind.kind not in "biuf" or not shape or not all(isinstance(n, int) and n >= 0 for n in shape):
+            raise ValueError(f"{table}: a column of type {dtype!r} and shape {shape!r}")
+        count = math.prod(shape)
+        if at + count * kind.itemsize > len(payload):
+            raise ValueError(f"{table}: a column of shape {shape} in a frame of {len(payload)} bytes")
+        if name in TABLES[table] and dtype == TABLES[table][name][0]:
+            if len(shape) != 1 + bool(TABLES[table][name][1]):
+                raise ValueError(f"{table}: column {name!r} has shape {shape}")
             chunk[name] = np.frombuffer(payload, dtype, count, at).reshape(shape)
-        at += count * np.dtype(dtype).itemsize
+        held = max(held, shape[0] if count else 0)
+        at += count * kind.itemsize
+    if any(len(column) != held for column in chunk.values()):
+        raise ValueError(f"{table}: columns of different lengths")
     return chunk
 
 
@@ -544,11 +581,32 @@ def _assemble(
     ended = "torn" if torn or "ended" not in head else head["ended"]
     if ended == "torn" and not torn:
         notes.append("the file was never closed: the job was killed, or is still running")
+    for key, value in head.items():
+        if not isinstance(value, _HEAD[key]):
+            raise ValueError(f"{key} is {value!r}")
+    _refuse_what_would_not_fit(tables, lists)
     columns = {name: _stack(name, chunks, lists) for name, chunks in tables.items()}
-    known = {f.name for f in fields(Trace)}
-    values = {k: v for k, v in head.items() if k in known}
+    for (table, column), name in _POINTS.items():
+        found = columns[table][column]
+        if found.size and not (int(found.min()) >= -1 and int(found.max()) < max(len(lists[name]), 1)):
+            raise ValueError(f"{table}: column {column!r} points outside of {name}")
     items = {name: tuple(entries) for name, entries in lists.items()}
-    return Trace(**{**columns, **items, **values, "notes": tuple(notes), "ended": ended})
+    return Trace(**{**columns, **items, **head, "notes": tuple(notes), "ended": ended})
+
+
+def _refuse_what_would_not_fit(
+    tables: Mapping[str, list[dict[str, Column]]], lists: Mapping[str, Sequence[Any]]
+) -> None:
+    """A short file may ask for many rows of many parameters; what it holds itself is welcome in any size."""
+    held = sum(column.nbytes for chunks in tables.values() for chunk in chunks for column in chunk.values())
+    needed = 0
+    for name, chunks in tables.items():
+        rows = sum(max((len(c) for c in chunk.values()), default=0) for chunk in chunks)
+        needed += rows * sum(
+            np.dtype(dtype).itemsize * (len(lists[width]) if width else 1) for dtype, width, _ in TABLES[name].values()
+        )
+    if needed > 8 * held + _MAX_FILLED:
+        raise ValueError(f"{held:,} bytes of columns would become {needed:,}")
 
 
 def _stack(name: str, chunks: list[dict[str, Column]], lists: dict[str, list[Any]]) -> dict[str, Column]:
@@ -575,9 +633,20 @@ def _stack(name: str, chunks: list[dict[str, Column]], lists: dict[str, list[Any
 def _revive(kind: type, item: Any) -> Any:
     if kind is str:
         return str(item)
-    known = {f.name for f in fields(kind)}
+    known = {f.name: str(f.type) for f in fields(kind)}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in item.items() if k in known}
+    for key, value in values.items():
+        if not _is_a(known[key], value):
+            raise ValueError(f"{kind.__name__}: {key} is {value!r}")
     return kind(**values)
+
+
+def _is_a(kind: str, value: Any) -> bool:
+    if kind == "tuple[int, ...]":
+        return isinstance(value, tuple) and all(isinstance(v, int) for v in value)
+    if kind == "Mapping[str, Any]":
+        return isinstance(value, dict)
+    return type(value).__name__.replace("NoneType", "None") in kind.split(" | ")  # bool, int, str, str | None
 
 
 def _jsonable(value: Any) -> Any:

@@ -56,5 +56,7 @@ def _new(key: tuple[int, int]) -> np.ndarray[Any, Any]:
         raise TypeError("no numbers in memory")
     if len(_views) >= _MOST:
         _views.clear()
-    view = _views[key] = np.frombuffer((_byte * (4 * count)).from_address(address), np.float32)
+    there: Any = (_byte * (4 * count)).from_address(address)
+    view: np.ndarray[Any, Any] = np.frombuffer(there, np.float32)
+    _views[key] = view
     return view

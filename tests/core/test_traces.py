@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -267,3 +269,67 @@ class TestFromScalars:
         """The message begins with the argument's name and names the series."""
         with pytest.raises((TypeError, ValueError), match=message):
             Trace.from_scalars(scalars)
+
+
+def steps_frame(*columns, payload=b"\0" * 16):
+    return {"table": "steps", "columns": list(columns)}, payload
+
+
+WIDE = ({"list": "parameters", "items": [{"name": "a"}] * 20_000}, b"")
+TALL = ({"table": "parameter_norms", "columns": [["step", "<i8", [100_000]]]}, b"\0" * 800_000)
+HOSTILE = {
+    "deep": [(b"[" * 200_000, b"")],
+    "not text": [(b"\xff\xfe{}", b"")],
+    "a list": [([1], b"")],
+    "null": [(None, b"")],
+    "unhashable": [({"list": ["x"], "items": []}, b"")],
+    "no items": [({"list": "names"}, b"")],
+    "a number of items": [({"list": "names", "items": 5}, b"")],
+    "an item that is none": [({"list": "parameters", "items": [5]}, b"")],
+    "an item without a name": [({"list": "parameters", "items": [{}]}, b"")],
+    "a name that is none": [({"list": "parameters", "items": [{"name": 5}]}, b"")],
+    "a shape of texts": [({"list": "parameters", "items": [{"name": "w", "shape": ["x"]}]}, b"")],
+    "settings that are none": [({"list": "optimizers", "items": [{"name": "SGD", "settings": 5}]}, b"")],
+    "a place that is none": [({"list": "names", "items": ["a"], "at": "x"}, b"")],
+    "a place far out": [({"list": "names", "items": ["a"], "at": 10**30}, b"")],
+    "no columns": [({"table": "steps"}, b"")],
+    "a number of columns": [({"table": "steps", "columns": 5}, b"")],
+    "a column without a shape": [steps_frame(["loss", "<f8"])],
+    "an unknown type": [steps_frame(["loss", "zzz", [1]])],
+    "objects": [steps_frame(["loss", "O", [1]])],
+    "a type that is none": [steps_frame(["loss", {"a": 1}, [1]])],
+    "less than nothing": [steps_frame(["loss", "<f8", [-1]])],
+    "no axis": [steps_frame(["loss", "<f8", []])],
+    "more than there is": [steps_frame(["loss", "<f8", [3]])],
+    "an overflow": [steps_frame(["loss", "<f8", [2**62, 4]])],
+    "an axis too many": [steps_frame(["loss", "<f8", [2, 1]])],
+    "an axis too few": [({"table": "parameter_norms", "columns": [["grad", "<f4", [2]]]}, b"\0" * 8)],
+    "rows of nothing": [({"table": "parameter_norms", "columns": [["grad", "<f4", [10**12, 0]]]}, b"")],
+    "ragged": [steps_frame(["loss", "<f8", [1]], ["lr", "<f8", [0]])],
+    "rows and parameters that never were": [WIDE, TALL],
+    "an end that is none": [({"end": "abc"}, b"")],
+    "a number for an ending": [({"end": {"ended": 3}}, b"")],
+    "a number for settings": [({"end": {"settings": 5}}, b"")],
+    "an optimizer far out": [steps_frame(["optimizer", "<i4", [1]], payload=(2**31 - 1).to_bytes(4, "little"))],
+}
+
+
+@pytest.mark.parametrize("frames", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_frames_are_refused_by_the_files_name(frames, tmp_path):
+    """A frame may have a valid checksum and still say what no writer says; it must neither crash nor fill the memory."""
+    path = tmp_path / "run.trace"
+    with path.open("wb") as file:
+        file.write(MAGIC)
+        for head, payload in frames:
+            text = head if isinstance(head, bytes) else json.dumps(head).encode()
+            crc = zlib.crc32(payload, zlib.crc32(text))
+            file.write(struct.pack("<4sIQI", b"FRAM", len(text), len(payload), crc) + text + payload)
+    with pytest.raises(ValueError, match=r"^path: '.*run\.trace' is damaged, though its checksums match"):
+        Trace.load(path)
+
+
+def test_an_end_says_nothing_of_tables():
+    """Only what concerns the run as a whole is taken from it."""
+    file = io.BytesIO()
+    TraceWriter(file).end(steps=5, parameters=3, ended="completed")
+    assert (read_trace(file).n_steps, read_trace(file).parameters) == (0, ())
