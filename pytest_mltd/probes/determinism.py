@@ -60,6 +60,7 @@ def check_reproducible(
         >>> check_reproducible(lambda: 0.5).ok
         True
     """
+    __tracebackhide__ = True
     _check_arguments(train, seed, steps, interpreter)
     need("torch", "check_reproducible")
     # Here and not in each child: what the children share they need not load, and both see the same of it.
@@ -80,6 +81,7 @@ assert_reproducible = asserting(check_reproducible)
 
 
 def _twice(runs: Runs, once: Callable[[], Ran], allow: Mapping[str, str] | None) -> Finding:
+    __tracebackhide__ = True
     with state_put_back(runs.where == "here"):
         first = once()
     if first.raised:
@@ -192,6 +194,7 @@ def _across_hash_seeds(runs: Runs, finding: Finding, allow: Mapping[str, str] | 
 
 def _carried_over(runs: Runs, allow: Mapping[str, str] | None) -> Finding:
     """Compare a run with the second run of another process."""
+    __tracebackhide__ = True
     first, later = runs.forked(1), runs.forked(2)
     for ran in (first, later):
         if ran.raised:
@@ -224,6 +227,7 @@ def _reads_clock(ran: Ran) -> bool:
 
 
 def _check_arguments(train: Any, seed: Any, steps: Any, interpreter: Any) -> None:
+    __tracebackhide__ = True
     if not callable(train) or inspect.isclass(train):
         raise TypeError(f"train: a function is needed, as in check_reproducible(lambda: fit(model)), not {train!r}")
     if inspect.isgeneratorfunction(train) or inspect.iscoroutinefunction(train):

@@ -142,13 +142,25 @@ def _run(train: Callable[..., Any], condition: Condition, folder: Path) -> dict[
             pass
         except (Exception, SystemExit) as error:
             if not (isinstance(error, SystemExit) and error.code in (None, 0)):
-                raised = "".join(traceback.format_exception(error))
+                raised = _told(error)
     recording.trace.save(folder / "trace.mltd")
     return {
         "trace": str(folder / "trace.mltd"),
         "leaves": [dataclasses.astuple(leaf) for leaf in leaves_of(result)],
         "raised": raised,
     }
+
+
+def _told(error: BaseException) -> str:
+    """Return an error with the frames of the user's program and its libraries, without ours."""
+    told = traceback.TracebackException.from_exception(error)
+    own = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+    link: traceback.TracebackException | None = told
+    while link is not None:
+        kept = [frame for frame in link.stack if not frame.filename.startswith(own)]
+        link.stack = traceback.StackSummary.from_list(kept)
+        link = link.__cause__ or link.__context__
+    return "".join(told.format())
 
 
 def _ran(payload: Mapping[str, Any], runs: Runs) -> Ran:

@@ -288,3 +288,21 @@ class TestAsking:
             check_reproducible(programs("irreproducible").noise_from_the_system)
         assert [f.details["cause"] for f in heard] == ["entropy"]
         assert determinism.ID == heard[0].id == "runs.divergence"
+
+
+@pytest.mark.parametrize("in_process", [False, True])
+def test_an_error_of_the_training_shows_the_users_frames_only(in_process):
+    """What `train` raised stands there from its own first line; how it was called is nobody's business."""
+
+    def broken():
+        model = torch.nn.Linear(2, 1)
+        model(torch.ones(1, 3))
+
+    with pytest.raises(ValueError, match="^train: it raised") as caught:
+        assert_reproducible(broken, in_process=in_process)
+    said = str(caught.value)
+    assert "in broken" in said
+    assert "shapes cannot be multiplied" in said
+    assert os.path.join("pytest_mltd", "") not in said
+    shown = [entry.path.name for entry in caught.traceback.filter(caught)]
+    assert shown == ["test_determinism.py"]
