@@ -6,6 +6,7 @@ What a child does beside its reports stays in the child: a coverage measurement 
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -34,6 +35,7 @@ class Twice:
         self.settings: Settings = config.stash[SETTINGS]
         self.threads = threads
         self.interpreter, self.why = interpreter_of(self.settings)
+        self.shared: tuple[str, ...] = ()  # what both runs draw alike, since they share what was imported
         self._folder = Path(tempfile.mkdtemp(prefix="mltd-trials-"))
         factory = getattr(config, "_tmp_path_factory", None)
         if factory is not None:
@@ -41,6 +43,15 @@ class Twice:
 
     def pytest_unconfigure(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def pytest_collection_finish(self) -> None:
+        from pytest_mltd.probes.importing import drawn_at_import
+
+        if self.interpreter == "fork":
+            files = [
+                vars(module).get("__file__") for module in list(sys.modules.values()) if hasattr(module, "__dict__")
+            ]
+            self.shared = drawn_at_import(files, self.config.rootpath)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool:
@@ -67,6 +78,9 @@ class Twice:
         reports = verdict_reports(item, result, ran, self.settings)
         if reports and (why or self.why):
             reports[-1].mltd["fresh"] = why or self.why
+        elif reports and self.shared and result.verdict == "same":
+            reports[-1].mltd["sentence"] += ", from one import"
+            reports[-1].mltd["shared"] = list(self.shared)
         return reports
 
     def _tried(self, item: pytest.Item, interpreter: str) -> tuple[Repro, list[Ran]]:

@@ -12,10 +12,11 @@ from pytest_mltd.plugin.options import SETTINGS, Settings
 
 UNSEEN = {
     "fork": "both runs share one hash seed and one import, so what differs from process to process does not show "
-    "(mltd_repro_interpreter = fresh shows it)",
+    "(-o mltd_repro_interpreter=fresh shows it)",
     "fresh": "each run had an interpreter of its own, with another hash seed",
 }
 MOST_LINES = 50  # of the table; failures come first, so what is left out passed
+MOST_SHARED = 5
 WIDEST = 70  # characters of a test's name
 
 
@@ -139,6 +140,7 @@ def summary_lines(settings: Settings, told: Told, config: pytest.Config) -> list
         fresh = [a["fresh"] for a in told.accounts.values() if a.get("fresh")]
         if fresh and _interpreter(settings)[0] == "fork":
             lines.append(f"{len(fresh)} in fresh interpreters, because a fork did not work: {fresh[0]}")
+        lines += _shared(told)
         lines.append(f"{twice} of {told.tests} tests run twice; {UNSEEN[_interpreter(settings)[0]]}")
     lines += dict.fromkeys(note for account in told.accounts.values() for note in account.get("notes", ()))
     for nodeid in told.failed:
@@ -185,6 +187,16 @@ def _table(told: Told) -> list[str]:
     if len(names) > MOST_LINES:
         lines.append(f"  {len(names) - MOST_LINES} more, the same in both runs")
     return lines
+
+
+def _shared(told: Told) -> list[str]:
+    """Return what is the same in both runs only because they share one import, and how to have it compared."""
+    places = list(dict.fromkeys(place for account in told.accounts.values() for place in account.get("shared", ())))
+    if not places:
+        return []
+    more = [f"  {len(places) - MOST_SHARED} more"] if len(places) > MOST_SHARED else []
+    first = "made at import, so the same in both runs; pytest -o mltd_repro_interpreter=fresh compares it too:"
+    return [first, *(f"  {place}" for place in places[:MOST_SHARED]), *more]
 
 
 def _cuts(settings: Settings) -> list[str]:

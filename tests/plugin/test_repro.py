@@ -217,6 +217,23 @@ class TestTheSameStart:
         )
         plainly("--mltd-repro").assert_outcomes(passed=1)
 
+    def test_a_generator_seeded_from_the_clock_at_import_is_named(self, project, three_ways):
+        """The verdict says that both runs share one import, and the summary what was made there and how to have it compared."""
+        project.makepyfile(
+            test_clock="""
+            import random, time
+            from fake import record
+            RNG = random.Random(time.time())
+            def test_it():
+                record(RNG.random())
+            """
+        )
+        result = three_ways("--mltd-repro")
+        result.assert_outcomes(passed=1)
+        said(result, "test_clock.py::test_it", "passed 2 of 2, bit for bit, from one import")
+        said(result, "made at import", "pytest -o mltd_repro_interpreter=fresh compares it too")
+        said(result, "  test_clock.py:3: random.Random is seeded from time.time")
+
     def test_every_fixture_scope_is_rebuilt(self, project, plainly):
         """A session fixture is set up and torn down for each run."""
         project.makepyfile(
@@ -658,7 +675,7 @@ class TestWhatIsSaid:
     def test_what_equality_cannot_show_is_stated(self, project, plainly):
         """The summary names the hash seed and imports as not shown, and the key that shows them."""
         project.makepyfile(SAME)
-        said(plainly("--mltd-repro"), "share one hash seed and one import", "mltd_repro_interpreter = fresh")
+        said(plainly("--mltd-repro"), "share one hash seed and one import", "-o mltd_repro_interpreter=fresh shows it")
 
     def test_the_rerun_line_can_be_pasted(self, project, plainly):
         """Quotes in a test's name survive the shell, and the path is right from where pytest was started."""
