@@ -34,8 +34,8 @@ def read_against_classes(column: Column, target: Target, limits: Limits, columns
         strength = _strength(held, classes, count, limits.min_rows)
         signs += _signs_of_values(held, classes, target, strength, limits, role)
     signs += _signs_of_absence(column.missing, target, sizes, limits, columns)
-    if math.isnan(strength):
-        strength = 0.5
+    # Levels judged by their other rows tell less than nothing where they tell nothing: 0.39 is no lack of 0.5.
+    strength = 0.5 if math.isnan(strength) else max(strength, 0.5)
     most = int(sizes.max())
     spread = shuffled_spread(most, len(target.classes) - most)
     return Reading(column.name, strength, spread, int(present.sum()), tuple(signs))

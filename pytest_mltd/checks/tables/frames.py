@@ -380,8 +380,9 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
+    """Return a hint: the one name that is really near ('tagret', 'target'; not 'nope', 'income'), else what there is."""
     lowered: dict[str, str] = {n.lower(): n for n in names}
-    near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.65)
     if near:
         return f"; the nearest is {lowered[near[0]]!r}"
     if not names:

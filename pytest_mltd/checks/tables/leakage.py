@@ -261,4 +261,5 @@ def _rest(ordered: list[Reading], measure: str) -> str:
     if not rest:
         return ""
     most = max(r.strength for r in rest)
-    return f" {len(rest)} more columns reach {measure} {number(most, 3)} or less."
+    reach = "1 more column reaches" if len(rest) == 1 else f"{len(rest)} more columns reach"
+    return f" {reach} {measure} {number(most, 3)}{' or less' if len(rest) > 1 else ''}."

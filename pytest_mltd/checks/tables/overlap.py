@@ -305,7 +305,8 @@ def _label_agreement(shared: Shared, label: str | None) -> str:
     if label is None or label not in shared.test.columns or label not in shared.train.columns or not shared.test.rows:
         return ""
     equal = same(shared.test.column(label), shared.train.column(label))
-    return f" In {int(equal.sum()):,} of {len(equal):,} pairs {label!r} is the same too."
+    pairs = f"{len(equal):,} pairs" if len(equal) == shared.count else f"the {len(equal):,} pairs looked at"
+    return f" In {int(equal.sum()):,} of {pairs} {label!r} is the same too."
 
 
 def _example_rows(shared: Shared, columns: Sequence[str]) -> Table:

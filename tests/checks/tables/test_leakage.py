@@ -309,3 +309,17 @@ def test_an_honest_gap_may_lean_to_a_common_class():
     y = (rng.random(1000) < 0.1).astype(int)
     filled = (rng.random(1000) < 0.3) & (y == 0)
     assert check_label_leak({"veneer": np.where(filled, 1.0, np.nan), "x": rng.normal(size=1000), "y": y}, label="y").ok
+
+
+def test_the_columns_that_are_not_shown_are_counted():
+    """One is one column, and one that tells nothing reaches 0.5, not less than nothing."""
+    rng = np.random.default_rng(3)
+    y = np.arange(400) % 2
+    others = {f"n{i}": rng.normal(size=400) + y * (6 - i) / 4 for i in range(4)}
+    names = {"name": [f"p{i // 4}" for i in range(400)]}
+    found = check_label_leak({"copy": y * 2, **others, **names, "y": y}, label="y")
+    assert " 1 more column reaches AUC 0.5." in found.shows
+    names["other"] = [f"q{i // 8}" for i in range(400)]
+    found = check_label_leak({"copy": y * 2, **others, **names, "y": y}, label="y")
+    assert " 2 more columns reach AUC 0.5 or less." in found.shows
+    assert min(row[1] for row in found.table.rows) >= 0.5

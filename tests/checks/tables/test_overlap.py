@@ -320,3 +320,13 @@ def test_rows_of_nothing_are_no_copies():
     train, test = halves(frame)
     assert check_row_overlap(train, test, label="label").ok
     assert check_row_overlap(train, test).ok
+
+
+def test_the_pairs_that_were_looked_at_are_not_taken_for_all(tmp_path):
+    """Of many copies in files some are fetched: the message says how many those are."""
+    train, test = halves(measurements(2000).assign(y=0))
+    pd.concat([test, train.iloc[:159]]).to_csv(tmp_path / "test.csv", index=False)
+    train.to_csv(tmp_path / "train.csv", index=False)
+    found = check_row_overlap(tmp_path / "train.csv", tmp_path / "test.csv", label="y")
+    assert found.details["shared"] == 159
+    assert "In 50 of the 50 pairs looked at 'y' is the same too." in found.shows

@@ -84,6 +84,13 @@ def test_a_wrong_name_suggests_the_near_one(arguments, text):
     assert str(caught.value) == text
 
 
+def test_a_name_that_is_not_near_is_not_suggested():
+    """'nope' is no misspelt 'income'."""
+    columns = {"income": [1.5, 2.5], "y": [0, 1]}
+    with pytest.raises(ValueError, match="group: no column 'nope' in train; it has 'income', 'y'"):
+        check_leakage(columns, columns, group="nope")
+
+
 def test_test_may_lack_the_label():
     """An unlabelled test set is asked all the rest."""
     found = check_leakage(table(), table(seed=1).drop(columns="y"), label="y")
