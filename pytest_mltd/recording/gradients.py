@@ -51,6 +51,7 @@ class Plan:
         self.indexes = np.zeros(0, np.intp)  # in the trace
         self.size = -1
         self.count = 0  # steps that were done
+        self.last = 0  # the newest one's number among those of all optimizers
         self.generation = 0
         # what was last seen of each gradient
         self.versions: list[int] = []

@@ -20,6 +20,9 @@ from pytest_mltd.recording import sites
 
 T = TypeVar("T")
 _HELD = 8  # root modules held alive; cross-validation in five folds fits, a search over a thousand models does not
+# Loose parameters of one name, and optimizers; later ones take the place of those that are gone, so that a program that makes
+# one at each step does not fill the file. A guess.
+_ALIKE = 64
 _WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
 
 
@@ -93,6 +96,8 @@ class Names:
         self._module_at: Identities[int] = Identities()
         self._loose: dict[tuple[str, str], int] = {}  # modules without parameters made on the way, by class and place
         self._variables: list[str] = []  # of the optimizers
+        self._optimizer_refs: list[weakref.ref[torch.optim.Optimizer]] = []
+        self._alike: dict[str, list[int]] = {}  # loose parameters that were found under one name
         self._prefixed = False
         self._searched: set[int] = set()  # optimizers for whose parameters all living modules were searched
 
@@ -174,6 +179,16 @@ class Names:
                 tree = _Tree(None, "", "")
                 self._trees.append(tree)
             path = fallback or f"tensor of shape {_shape(parameter)}"
+            alike = self._alike.setdefault(path, [])
+            gone = next((i for i in alike if self._known_parameters[i].ref() is None), None)
+            if len(alike) < _ALIKE or gone is None:
+                unique = self._unique_path(tree, path)
+                alike.append(self._take_parameter(parameter, tree, unique, "", registered=False))
+                return alike[-1]
+            self._known_parameters[gone].ref = weakref.ref(parameter)
+            self._parameter_at.put(parameter, gone)
+            self._refresh_parameter(gone)
+            return gone
         path = self._unique_path(tree, path)
         return self._take_parameter(parameter, tree, path, "", registered=False)
 
@@ -181,6 +196,13 @@ class Names:
         """Take up an optimizer under its class's name; two of one class are told apart by variable."""
         kind = type(optimizer).__name__
         index = len(self.optimizers)
+        if index >= _ALIKE:
+            gone = (i for i, ref in enumerate(self._optimizer_refs) if ref() is None)
+            twin = next((i for i in gone if type_of(self.optimizers[i]) == kind), None)
+            if twin is not None:
+                self._optimizer_refs[twin] = weakref.ref(optimizer)
+                return twin
+        self._optimizer_refs.append(weakref.ref(optimizer))
         count = sum(len(group["params"]) for group in optimizer.param_groups)
         self.optimizers.append(OptimizerInfo(name=kind, parameters=count, settings=_settings(optimizer)))
         self._variables.append(sites.plain(variable))
@@ -206,7 +228,7 @@ class Names:
         For programs whose forward no hook saw: level losses, ``model.forward(x)``, ``functional_call``.
         """
         wanted = {id(p) for g in optimizer.param_groups for p in g["params"] if self.parameter(p) is None}
-        if not wanted or id(optimizer) in self._searched:
+        if not wanted or id(optimizer) in self._searched or len(self._searched) >= _ALIKE:
             return
         self._searched.add(id(optimizer))
         modules = living(nn.Module)

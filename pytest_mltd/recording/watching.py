@@ -34,6 +34,10 @@ _dispatch_modes = torch._C._len_torch_dispatch_stack
 _function_modes = torch._C._len_torch_function_stack
 _NAN: Final = float("nan")
 _KIND: Final = {kind: index for index, kind in enumerate(CALLS)}
+_SEEDS: Final = 256  # calls of one kind at one line that are kept one by one, the rest is counted; a guess
+_CELLS: Final = 256  # of the rows of 64 backwards or 16 evaluations, about
+_UNUSED: Final = 4096  # losses and batches that wait for a step; a guess
+_IDLE: Final = 50  # steps of others after which an optimizer no longer makes a step a sampled one; a guess
 _WALKS: Final = 50  # after the first steps the graph is walked at each 50th backward of a stream
 _MOST_BYTES: Final = 64 << 20  # of a leaf whose bytes are compared between walks; a guess
 
@@ -82,6 +86,8 @@ class Watcher(hooks.Listener):
         self._steps = steps
         self._exact = exact
         self._on_full = on_full
+        self._seeds: dict[tuple[str, int, bool, bool], int] = {}  # calls of one kind at one line
+        self._evaluations = 0
         self._mode = UNSEEN
         self._trained = (
             UNSEEN  # mode of what a step trains: forwards with gradient, one in train mode before all others
@@ -194,9 +200,13 @@ class Watcher(hooks.Listener):
     @guarded
     def seeded(self, what: str, value: Any, frame: FrameType) -> None:
         if self._may("seeds"):
-            site = self.places.text(self.places.index(frame))
-            text = None if value is None else repr(value)[:80]
-            self.spool.seeds.append(SeedCall(what=what, value=text, site=site, step=self.step, clock=_is_clock(value)))
+            site = self.places.index(frame)
+            clock = _is_clock(value)
+            key = (what, site, clock, value is None)
+            count = self._seeds[key] = self._seeds.get(key, 0) + 1
+            if count <= _SEEDS:
+                text, where = None if value is None else repr(value)[:80], self.places.text(site)
+                self.spool.seeds.append(SeedCall(what=what, value=text, site=where, step=self.step, clock=clock))
             self._call("seed", what, _NAN, frame)
 
     @guarded
@@ -310,6 +320,8 @@ class Watcher(hooks.Listener):
         if count < self.level.early or (count % _WALKS == 0 and self.level.samples):
             self._walk(tensors)
         self._backward = Backward(value, stream, scale, create_graph)
+        if not count & 63:
+            self._write_between_steps()
 
     def _walk(self, tensors: Any) -> None:
         """Find leaves that belong to no known module or optimizer, and those that move without one."""
@@ -434,6 +446,7 @@ class Watcher(hooks.Listener):
     def _take_step(self, optimizer: Optimizer, plan: Plan) -> None:
         self._step_row(optimizer, plan)
         step = self.step
+        plan.last = step
         plan.count += 1  # before what may fail: the numbers of steps must stay true
         self.step += 1
         if plan.measured and self._may("updates"):
@@ -520,7 +533,8 @@ class Watcher(hooks.Listener):
         self._batches = []
         self._losses = []
         level = self.level
-        self._due = any(level.due(plan.count) for plan in self.gradients.plans if plan.count or not self.step)
+        plans, late = self.gradients.plans, self.step - _IDLE
+        self._due = any(level.due(p.count) and p.last > late for p in plans if p.count or not self.step)
         self._digest_due = self._exact or (level.digests and self._due)
         if self.passes.outputs:
             self.passes.outputs = {}
@@ -529,6 +543,19 @@ class Watcher(hooks.Listener):
         if wanted != self.sampling:
             self.sampling = wanted
             hooks.sample(wanted)
+
+    def _write_between_steps(self) -> None:
+        """For a program that makes no steps, or none for long: evaluation, updates by hand."""
+        if len(self._batches) > _UNUSED:
+            self._batches = [digests.combined(self._batches)]
+        del self._losses[:-_UNUSED]
+        self.spool.cells += _CELLS
+        doing = self._doing
+        if self._may("writing"):
+            self._write()
+        else:
+            self.spool.drop()
+        self._doing = doing
 
     def _write(self) -> None:
         if self._marks is not None:
@@ -600,6 +627,9 @@ class Watcher(hooks.Listener):
                 self.passes.keep_batch(args, {})
         if mode == EVAL or not grad or self.validation.waits:
             self.validation.forward(name, self.places.text(site), self.step, mode, grad)
+            self._evaluations += 1
+            if not self._evaluations & 15:
+                self._write_between_steps()
         self.spool.rows["calls"].append((_KIND["forward"], self.step, who, site, mode, NO_DIGEST, 1 if grad else 0))
         if self._states is None and self._digest_due and self._may("digests"):
             self._take_states()
@@ -633,6 +663,10 @@ class Watcher(hooks.Listener):
         self.spool.rows["calls"].append((_KIND[kind], self.step, self.spool.text(who), site, value, NO_DIGEST, -1))
 
     def _facts_at_the_end(self) -> None:
+        for (what, site, _, _), count in self._seeds.items():
+            if count > _SEEDS:
+                details = {"site": self.places.text(site), "count": count - _SEEDS}
+                self.spool.facts.append(Fact(kind="more_seeds", step=self.step, who=what, details=details))
         for index in self.gradients.unreached():
             self._fact("unreached", self.names.parameters[index].name)
         for index, step in self._unowned_seen.items():
