@@ -110,10 +110,14 @@ _lock = threading.RLock()
 def join(listener: Listener) -> None:
     """Begin to hear the calling thread."""
     with _lock:
-        ears = _ears.setdefault(_thread(), _Ears())
-        ears.listeners = tuple(sorted((*ears.listeners, listener), key=lambda one: one.last))
-        _sort(ears)
-        _install(modules=listener.forwards)
+        try:
+            ears = _ears.setdefault(_thread(), _Ears())
+            ears.listeners = tuple(sorted((*ears.listeners, listener), key=lambda one: one.last))
+            _sort(ears)
+            _install(modules=listener.forwards)
+        except BaseException:  # Ctrl-C among them
+            leave(listener)
+            raise
 
 
 def leave(listener: Listener, soon: bool = False) -> None:
@@ -155,8 +159,8 @@ def _patched(owner: Any, name: str, wrap: Wrap) -> Iterator[None]:
     """Replace an attribute; put the original back, unless somebody has replaced ours meanwhile."""
     original = vars(owner)[name]
     wrapper = functools.wraps(original)(wrap(original))
-    setattr(owner, name, wrapper)
     try:
+        setattr(owner, name, wrapper)
         with _known_to_script(owner, name, original, wrapper):
             yield
     finally:
@@ -169,8 +173,8 @@ def _patched_function(name: str, wrap: Wrap, *owners: Any) -> Iterator[None]:
     """Replace a function in its modules and wherever it was imported by its own name."""
     original = getattr(owners[0], name)
     wrapper = functools.wraps(original)(wrap(original))
-    _replace_everywhere(name, original, wrapper)
     try:
+        _replace_everywhere(name, original, wrapper)
         with _known_to_script(owners[0], name, original, wrapper):
             yield
     finally:
@@ -217,15 +221,11 @@ def _install(modules: bool) -> None:
     global _installed, _with_modules, _idle
     _idle = False
     if _installed is None:
-        with contextlib.ExitStack() as stack:  # undone if one of them fails
-            for context in _contexts():
-                stack.enter_context(context)
-            for handle in (
-                register_optimizer_step_pre_hook(_step_begins),
-                register_optimizer_step_post_hook(_step_ends),
-            ):
-                stack.callback(handle.remove)
-            _installed = stack.pop_all()
+        _installed = contextlib.ExitStack()
+        for context in _contexts():
+            _installed.enter_context(context)
+        _installed.callback(register_optimizer_step_pre_hook(_step_begins).remove)
+        _installed.callback(register_optimizer_step_post_hook(_step_ends).remove)
     if modules and not _with_modules:
         for context in _module_contexts():
             _installed.enter_context(context)
@@ -234,14 +234,15 @@ def _install(modules: bool) -> None:
 
 @contextlib.contextmanager
 def _module_hooks() -> Iterator[None]:
-    before = nn_module.register_module_forward_pre_hook(_module_begins)
-    after = nn_module.register_module_forward_hook(_module_ends, with_kwargs=True, always_call=True)
+    handles: list[Any] = []
     try:
+        handles.append(nn_module.register_module_forward_pre_hook(_module_begins))
+        handles.append(nn_module.register_module_forward_hook(_module_ends, with_kwargs=True, always_call=True))
         yield
     finally:
-        before.remove()
-        after.remove()
-        nn_module._global_forward_hooks_with_kwargs.pop(after.id, None)  # remove() forgets this table (torch 2.13)
+        for handle in handles:
+            handle.remove()
+            nn_module._global_forward_hooks_with_kwargs.pop(handle.id, None)  # remove() forgets this table (torch 2.13)
 
 
 def _module_contexts() -> Iterator[contextlib.AbstractContextManager[None]]:

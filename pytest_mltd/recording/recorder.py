@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from pytest_mltd.core.extras import need
 from pytest_mltd.core.traces import MAGIC, Trace
 from pytest_mltd.core.trials import current_condition, note_trace
+from pytest_mltd.recording import sites as _sites  # noqa: F401 - early: it keeps the folder that the program began in
 from pytest_mltd.recording.levels import Level, level_named
 from pytest_mltd.recording.mishaps import described
 
@@ -46,11 +47,17 @@ class Recording:
         self._trace = Trace(notes=(note,)) if note else Trace()
         self.hold: list[Any] = []
         self.closed = watcher is None
+        self._process = os.getpid()
+
+    @property
+    def _elsewhere(self) -> bool:
+        """Whether this is a forked child, to whom the file does not belong: it shares even the place to write at."""
+        return os.getpid() != self._process
 
     @property
     def trace(self) -> Trace:
         """The trace; inside the block a look at what there is so far, with ``ended`` "running"."""
-        if self.closed or self._watcher is None:
+        if self.closed or self._watcher is None or self._elsewhere:
             return self._trace
         return _look(self._watcher)
 
@@ -148,8 +155,8 @@ def cut_after(steps: int) -> Iterator[None]:
     from pytest_mltd.recording.cutting import Cutter
 
     cutter = Cutter(steps, Cut)
-    hooks.join(cutter)
     try:
+        hooks.join(cutter)
         yield
     finally:
         hooks.leave(cutter)
@@ -170,9 +177,9 @@ def _recorded(file: BinaryIO, level: Level, steps: int | None, exact: bool) -> I
     watcher.spool.head(level=level.name, settings=environment.settings(), provenance=environment.provenance())
     recording = Recording(watcher)
     start = time.perf_counter()
-    hooks.join(watcher)
     ended = "completed"
     try:
+        hooks.join(watcher)
         yield recording
     except Cut:
         ended = "cut"
@@ -185,10 +192,11 @@ def _recorded(file: BinaryIO, level: Level, steps: int | None, exact: bool) -> I
         raise
     finally:
         hooks.leave(watcher)
-        spent = (full[0] if full else time.perf_counter()) - start
-        recording._trace = _close(watcher, "full" if full else ended, spent)
+        if not recording._elsewhere:
+            spent = (full[0] if full else time.perf_counter()) - start
+            recording._trace = _close(watcher, "full" if full else ended, spent)
+            note_trace(recording._trace)
         recording.closed = True
-        note_trace(recording._trace)
 
 
 def _close(watcher: Watcher, ended: str, seconds: float) -> Trace:

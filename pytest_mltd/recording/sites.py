@@ -39,14 +39,24 @@ def user_place(frame: FrameType | None) -> tuple[str, int] | None:
 
 
 def shown(place: tuple[str, int] | None) -> str:
-    """Return the place as a person reads it: relative to the working folder, or the file with its folder."""
+    """Return the place as a person reads it: relative to the folder that the program began in, or the file with its folder."""
     if place is None:
         return ""
     name, line = place
     if os.path.isabs(name):
-        inside = os.path.relpath(name) if name.startswith(os.getcwd() + os.sep) else ""
-        name = inside or os.sep.join(name.split(os.sep)[-2:])
+        folder = next((f for f in (_START, _here()) if f.strip(os.sep) and name.startswith(f + os.sep)), "")
+        name = name[len(folder) + 1 :] if folder else os.sep.join(name.split(os.sep)[-2:])
     return f"{name}:{line}"
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return ""
+
+
+_START: Final = _here()  # a program may change its folder later
 
 
 class Sites:

@@ -9,11 +9,13 @@ import time
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from pytest_mltd.core.traces import Trace
+from pytest_mltd.recording import spool
 from pytest_mltd.recording.recorder import record
 
 ENDLESS = """
@@ -148,3 +150,100 @@ def test_memory_stays_flat_over_a_hundred_thousand_steps():
         second = resident()
     assert second - first < 20 << 20
     assert run.trace.n_steps == 100_000
+
+
+def test_memory_stays_flat_without_steps(monkeypatch):
+    """Updates by hand and evaluation make no step; their rows go to the file all the same."""
+    monkeypatch.setattr(spool, "_MAX_CELLS", 1000)
+    weight = torch.zeros(4, requires_grad=True)
+    model = nn.Linear(4, 2)
+    with record() as run:
+        for _ in range(700):
+            (weight * 2).sum().backward()
+            with torch.no_grad():
+                weight -= 0.1 * weight.grad
+                model(torch.ones(3, 4))
+            weight.grad = None
+        waiting = {table: len(rows) for table, rows in run._watcher.spool.rows.items() if rows}
+        assert max(waiting.values()) < 500
+    assert len(run.trace.losses["step"]) == 700
+    assert run.trace.of("forward").sum() == 700
+
+
+def test_a_parameter_made_at_each_step_does_not_fill_the_file():
+    """Adversarial perturbations: each has its own tensor and optimizer, and lives for a step."""
+    with record() as run:
+        for _ in range(200):
+            delta = nn.Parameter(torch.zeros(4))
+            optimizer = torch.optim.SGD([delta], lr=0.1)
+            ((delta + 1) ** 2).sum().backward()
+            optimizer.step()
+    assert run.trace.n_steps == 200
+    assert len(run.trace.parameters) <= 66
+    assert len(run.trace.optimizers) <= 66
+    assert (run.trace.steps["grad_norm"] == 4).all()
+    assert run.trace.notes == ()
+
+
+def test_seeds_of_one_line_are_counted_after_the_first():
+    """A generator made for each sample: the first are kept one by one."""
+    with record() as run:
+        for seed in range(1000):
+            np.random.default_rng(seed)
+        np.random.default_rng()
+    assert len(run.trace.seeds) == 257
+    (fact,) = run.trace.facts
+    assert (fact.kind, fact.who, fact.details["count"]) == ("more_seeds", "numpy.random.default_rng", 744)
+
+
+def test_an_optimizer_that_has_stopped_samples_no_more_steps():
+    """The first of two phases ended at a sampled count."""
+    model = nn.Linear(4, 2)
+    with record() as run:
+        for optimizer, steps in (
+            (torch.optim.SGD(model.parameters(), lr=0.01), 20),
+            (torch.optim.Adam([*model.parameters()]), 200),
+        ):
+            for _ in range(steps):
+                optimizer.zero_grad()
+                model(torch.ones(3, 4)).sum().backward()
+                optimizer.step()
+    sampled = run.trace.outputs["step"]
+    assert (sampled >= 100).sum() == 12
+
+
+FORKING = """
+import os, sys, torch
+from torch import nn
+from pytest_mltd.recording.recorder import record
+
+model = nn.Linear(4, 2)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+
+def step():
+    model(torch.ones(3, 4)).sum().backward()
+    optimizer.step()
+
+with record(path=sys.argv[1]) as run:
+    step()
+    child = os.fork()
+    if child == 0:
+        assert run.trace.n_steps == 0
+        raise SystemExit(0)
+    size = os.path.getsize(sys.argv[1])
+    assert os.waitpid(child, 0)[1] == 0
+    assert os.path.getsize(sys.argv[1]) == size
+    os.chdir("/")
+    step()
+print(run.trace.n_steps, run.trace.ended, *run.trace.streams)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_that_leaves_through_the_block_writes_nothing(tmp_path):
+    """The file and the place in it are the parent's. Its lines are named from the folder that the job began in."""
+    (tmp_path / "forking.py").write_text(FORKING)
+    command = [sys.executable, str(tmp_path / "forking.py"), str(tmp_path / "run.mltd")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout, done.stderr) == ("2 completed forking.py:10\n", "")
+    assert Trace.load(tmp_path / "run.mltd").n_steps == 2

@@ -1,5 +1,6 @@
 """The installed hooks: everything is put back, always, and nothing of the program is disturbed."""
 
+import itertools
 import random
 import subprocess
 import sys
@@ -89,6 +90,23 @@ class TestEverythingIsPutBack:
         with pytest.raises(error), record():
             step()
             raise error
+
+    @pytest.mark.parametrize("after", [0, 1, 12, 30])
+    def test_after_ctrl_c_while_they_are_being_installed(self, monkeypatch, after):
+        """What was in place by then is put back."""
+        before, contexts = attributes(), hooks._contexts
+
+        def interrupted():
+            yield from itertools.islice(contexts(), after)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(hooks, "_contexts", interrupted)
+        for block in (record, lambda: cut_after(3)):
+            with pytest.raises(KeyboardInterrupt), block():
+                pass
+            assert attributes() == before
+            assert not hooks.installed()
+            assert not hooks._ears
 
     def test_after_a_full_recording(self):
         """Full: the hooks go before the block ends, at the next backward."""
