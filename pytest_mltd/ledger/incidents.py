@@ -51,7 +51,7 @@ def open_incident(rootdir: str | Path, name: str) -> Opened:
     check_name(name)
     path = ledger.ledger_path(rootdir, name)
     if not path.exists():
-        raise LedgerError(_unknown(rootdir, name, path))
+        raise LedgerError(_unknown(rootdir, name))
     found = ledger.verify(path)
     story, complaints = read_story(path.with_suffix(".toml"))
     incident = incident_from(name, ledger.read(path).evidence, story.lowered)
@@ -151,8 +151,9 @@ def _confidences(value: Any) -> dict[str, tuple[float, str]]:
     return found
 
 
-def _unknown(rootdir: str | Path, name: str, path: Path) -> str:
+def _unknown(rootdir: str | Path, name: str) -> str:
     known = incidents_in(rootdir)
     near = difflib.get_close_matches(name, known, 1)
     hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(known)}" if known else "there is none yet"
-    return f"{path}: no incident {name!r}; {hint}. A marked test makes it: pytest --mltd-incident {name}"
+    looked = f"no file {ledger.FOLDER}/{name}.jsonl anywhere below {os.path.abspath(rootdir)}"
+    return f"no incident {name!r}; {hint} ({looked}). A marked test makes it: pytest --mltd-incident {name}"

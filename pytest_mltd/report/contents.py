@@ -127,11 +127,7 @@ def checklist(incident: Incident, story: Story) -> tuple[Item, ...]:
 
 def gaps(incident: Incident, story: Story) -> tuple[str, ...]:
     """Return what the procedure asks for and nobody has recorded, one sentence each."""
-    missing = [f"{words}: nobody wrote it down ({key})" for key, words in WANTED if not getattr(story, key)]
-    missing += [
-        f"constraint, {name.replace('_', ' ')}: nobody wrote it down (constraints.{name})"
-        for name in unstated(incident, story)
-    ]
+    missing = [f"{words}: nobody wrote it down ({key})" for key, words in unwritten(incident, story).items()]
     missing += [f"owner: nobody answers for {m.nodeid} (owners)" for m in monitors(incident, story) if not m.owner]
     for h in incident.hypotheses:
         if not h.claim:
@@ -142,6 +138,12 @@ def gaps(incident: Incident, story: Story) -> tuple[str, ...]:
             missing.append(f"{h.id}: {h.folded.why}")
     missing += [f"{item.text}: {item.said}" for item in checklist(incident, story) if not item.done]
     return tuple(dict.fromkeys(missing))
+
+
+def unwritten(incident: Incident, story: Story) -> dict[str, str]:
+    """Return what only people know and nobody wrote down: the entry's name in the story's file, and its words."""
+    missing = {key: words for key, words in WANTED if not getattr(story, key)}
+    return missing | {f"constraints.{n}": f"constraint, {n.replace('_', ' ')}" for n in unstated(incident, story)}
 
 
 WANTED = (

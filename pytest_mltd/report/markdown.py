@@ -101,15 +101,15 @@ def _summary(incident: Incident, story: Story) -> list[str]:
         ("Detected", story.detected or seen),
         ("Mitigated", story.mitigated or fixed),
     ]
-    lines = ["## 1. Summary and constraints", "", *(_entry(name, value) for name, value in entries)]
     constraints = {**contents.environment_constraints(incident), **story.constraints}
     for name in dict.fromkeys(("hardware", "framework", "budget", "metric_targets", *constraints)):
-        lines.append(_entry(f"Constraint, {escape(name.replace('_', ' '))}", constraints.get(name, "")))
-    return lines
+        entries.append((f"Constraint, {escape(name.replace('_', ' '))}", constraints.get(name, "")))
+    return ["## 1. Summary and constraints", "", *(_entries(entries) or ["Nobody wrote anything down yet."])]
 
 
-def _entry(name: str, value: str) -> str:
-    return f"- **{name}:** {escape(value) if value else '*not recorded*'}"
+def _entries(entries: Iterable[tuple[str, str]]) -> list[str]:
+    """Return those that are known, one line each; what is missing is said once, under "Gaps"."""
+    return [f"- **{name}:** {escape(value)}" for name, value in entries if value]
 
 
 def _investigation(incident: Incident) -> list[str]:
@@ -208,16 +208,16 @@ def _what(e: Evidence) -> str:
 
 
 def _fixes(incident: Incident, story: Story) -> list[str]:
-    lines = ["## 3. Fixes, metrics before and after", "", _entry("Root cause", story.root_cause)]
-    lines += [_entry("Trigger", story.trigger), _entry("Contributing", "; ".join(story.contributing))]
-    lines += [_entry("Fix", story.fix)]
+    told = [("Root cause", story.root_cause), ("Trigger", story.trigger)]
+    told += [("Contributing", "; ".join(story.contributing)), ("Fix", story.fix)]
+    lines = ["## 3. Fixes, metrics before and after", "", *_entries(told)]
     for h in incident.hypotheses:
         if h.status == "fixed":
             red = [e for e in h.folded.basis if e.kind == "failed"][-1:]
             green = [e for e in h.folded.basis if e.kind == "passed"][-1:]
             lines += [f"- **{escape(h.id)}:** {escape(h.folded.why)}{_difference(red, green)}"]
     metrics = contents.metric_changes(incident)
-    lines += ["", *_changes("metric", metrics, "No metric was recorded.")]
+    lines += [*([""] if lines[-1] else []), *_changes("metric", metrics, "No metric was recorded.")]
     questions = contents.question_changes(incident)
     return [*lines, "", *_changes("question", questions, "No question has failed.")]
 
@@ -260,15 +260,16 @@ def _prevention(incident: Incident, story: Story) -> list[str]:
             code(m.nodeid),
             escape(m.hypothesis),
             f"{m.last.kind} on {code(state_name(m.last))}",
-            escape(m.owner) or "**nobody**",
+            escape(m.owner) or "*nobody*",
         )
         for m in contents.monitors(incident, story)
     ]
     lines = ["## 4. Prevention", "", "These tests stay as monitors.", ""]
     lines += table(("monitor", "watches", "last run", "owner"), rows) if rows else ["There is none."]
-    lines += ["", *(f"- {escape(step)}" for step in story.prevention)]
-    lines += [_entry("Remaining risks", "; ".join(story.remaining_risks)), _entry("Rollback", story.rollback)]
-    return [*lines, _entry("Rollback tried", story.rollback_tried)]
+    told = [("Remaining risks", "; ".join(story.remaining_risks)), ("Rollback", story.rollback)]
+    more = [*(f"- {escape(step)}" for step in story.prevention)]
+    more += _entries([*told, ("Rollback tried", story.rollback_tried)])
+    return [*lines, "", *more] if more else lines
 
 
 def _confidence(incident: Incident) -> list[str]:
@@ -299,12 +300,30 @@ def _closing(incident: Incident, story: Story, problems: Sequence[str]) -> list[
     lines = ["## Checklist", ""]
     for item in contents.checklist(incident, story):
         lines.append(f"- [{'x' if item.done else ' '}] {item.text}: {'' if item.done else 'gap: '}{escape(item.said)}")
-    missing = contents.gaps(incident, story)
-    lines += ["", "## Gaps", ""]
-    if missing:
-        where = code(f"{incident.name}.toml")
-        lines += [f"What only people know goes into {where} beside the ledger, under the name in brackets.", ""]
-    lines += [f"- {escape(gap)}" for gap in missing] or ["None."]
+    lines += ["", "## Gaps", "", *_gaps(incident, story)]
     if problems:
         lines += ["", "## Ledger", "", *(f"- {escape(problem)}" for problem in problems)]
     return lines
+
+
+def _gaps(incident: Incident, story: Story) -> list[str]:
+    """Say what is missing and stands nowhere above; JSON has every gap in one list."""
+    if not contents.gaps(incident, story):
+        return ["None."]
+    lines = []
+    unwritten = contents.unwritten(incident, story)
+    if unwritten:
+        names = "; ".join(f"{escape(words)} ({code(key)})" for key, words in unwritten.items())
+        lines.append(f"- nobody wrote down, in {code(f'{incident.name}.toml')} beside the ledger: {names}")
+    if any(not m.owner for m in contents.monitors(incident, story)):
+        lines.append(f"- a monitor without an owner ({code('owners')} in the same file)")
+    if any(not item.done for item in contents.checklist(incident, story)):
+        lines.append("- each box above that is not ticked")
+    if any(reason.startswith("-") for h in incident.hypotheses for reason in h.confidence.reasons):
+        lines.append("- what lowers a confidence in section 5")
+    if any(h.folded.notes or h.status in _OPEN or not h.claim for h in incident.hypotheses):
+        lines.append("- what section 2 says of a hypothesis: without a claim, without a verdict, or beside it")
+    return lines
+
+
+_OPEN = ("undecided", "untested", "never failed")

@@ -104,17 +104,32 @@ class TestWhole:
         text = incident_markdown(Incident(name="x"))
         for said in (
             "Hypotheses: no hypothesis has evidence.",
-            "- **Summary:** *not recorded*",
+            "Nobody wrote anything down yet.",
             "Nothing was seen failing here, so there is nothing to reproduce yet.",
             "No metric was recorded.",
             "Nothing is claimed.",
             "- [ ] reproduced with fixed seeds and a minimal slice: gap: nothing was seen failing here",
             "- [ ] confidence ceiling stated: gap:",
-            "- root cause: nobody wrote it down (root_cause)",
+            "- nobody wrote down, in `x.toml` beside the ledger: summary (`summary`); ",
+            "; root cause (`root_cause`); ",
         ):
             assert said in text
         assert text.count("- [ ] ") == 5
         assert text.count("- [x] ") == 0
+
+    def test_each_gap_is_said_once(self):
+        """What a section, the checklist or the table of confidence says is not said again."""
+        text = incident_markdown(Incident(name="loan-leak", evidence=(seen("failed", BROKEN, (LEAK,), seed=None),)))
+        for once in (
+            "`root_cause`",
+            "`rollback`",
+            "no seed was fixed: --mltd-seed",
+            "nobody*",
+        ):
+            assert text.count(once) <= 1, once
+        assert "not recorded*" not in text
+        assert text.endswith("- each box above that is not ticked\n- what lowers a confidence in section 5\n")
+        assert len(text.partition("## Gaps")[2].splitlines()) <= 7
 
     def test_problems_of_the_ledger_are_shown(self):
         """Whoever reads the report sees that a line was edited."""
