@@ -81,6 +81,7 @@ def _as_program(argv: list[str], folder: str, name: str = "") -> Iterator[None]:
     with contextlib.ExitStack() as undo:
         undo.enter_context(_kept_torch_settings())
         undo.callback(multiprocessing.set_start_method, multiprocessing.get_start_method(allow_none=True), force=True)
+        multiprocessing.set_start_method(None, force=True)  # a program of its own may still choose  # type: ignore[arg-type]
         undo.callback(_set_signals, {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)})
         undo.callback(_set_environment, dict(os.environ))
         undo.callback(_return_to, os.getcwd())

@@ -407,6 +407,7 @@ class TestScripts:
                 train(100)
             """,
         )
+        multiprocessing.get_start_method()  # settles it, as any use of multiprocessing in this process does
         before = signal.getsignal(signal.SIGTERM), multiprocessing.get_start_method(allow_none=True)
         for _ in range(2):
             assert run("script.py", steps=3).trace.ended == "cut"
