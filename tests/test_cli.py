@@ -524,9 +524,26 @@ class TestDiff:
         shell("run", "--steps", "12", "--level", "everything", "train.py", "--lr", "0.2")
         code, out, _ = shell("diff", ".mltd/previous/run.mltd", ".mltd/last")
         assert code == 1
-        assert out.startswith("runs.divergence: ")
+        first = "the command lines differ: mltd run --steps 12 --level everything train.py, against "
+        assert out.splitlines()[0] == f"{first}mltd run --steps 12 --level everything train.py --lr 0.2"
+        assert out.splitlines()[2].startswith("runs.divergence: ")
+        assert out.splitlines()[-1] == "    next: compare two runs of one command"
         code, out, _ = shell("diff", ".mltd/previous", ".mltd/last", "--json")
         assert json.loads(out)["diagnosis"]["failed"] == ["runs.divergence"]
+
+    def test_the_line_that_seeds_from_the_clock_is_named(self, shell):
+        """Two runs of one command: the cause is in the first line, as the repro run says it."""
+        script = shell.folder / "train.py"
+        text = script.read_text().replace(
+            "def main():\n", "def main():\n    torch.manual_seed(int(time.time() * 1e6))\n"
+        )
+        script.write_text("import time\n" + text)
+        shell("run", "--steps", "12", "train.py")
+        shell("run", "--steps", "12", "train.py")
+        code, out, _ = shell("diff", ".mltd/previous", ".mltd/last")
+        assert code == 1
+        cause = "runs.divergence: not reproducible: torch.manual_seed is given another value each run at train.py:8"
+        assert out.splitlines()[0].startswith(cause)
 
     def test_a_foreign_version_is_refused(self, shell):
         """A file from a newer mltd says so."""

@@ -50,11 +50,43 @@ def diff_and_tell(first: str, second: str, output: Output) -> int:
         if run is None:
             raise Misuse(_no_run(path))
         saved.append(run)
+    one, two = (_load(run) for run in saved)
     with project_policy(Path.cwd()):
-        finding = check_divergence(_load(saved[0]), _load(saved[1]))
-    diagnosis = diagnose_findings(f"{first} and {second}", [finding])
+        finding = check_divergence(one, two)
+    notes = []
+    if told := _commands_differ(saved[0].command, saved[1].command):
+        notes.append(told)
+        output.say(f"{told}\n")
+        if finding.failed:
+            finding = replace(finding, shows=_OTHER_COMMAND, next_step="compare two runs of one command")
+    elif one.provenance.get("commit") == two.provenance.get("commit"):
+        from pytest_mltd.probes.causes import Beside, explained
+
+        finding = explained(finding, one, two, Beside())
+    diagnosis = diagnose_findings(f"{first} and {second}", [finding], notes=notes)
     output.say(str(finding))
     return output.end(_verdict(diagnosis), diagnosis=diagnosis.as_dict())
+
+
+_OTHER_COMMAND = "They were not told to do the same, so they may differ; this is where it shows first."
+
+
+def _commands_differ(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """Say in what two runs were started differently; nothing where that is the same, or not known of both."""
+    if not first or not second:
+        return ""
+    spoken = [_spoken(command) for command in (first, second)]
+    return "" if spoken[0] == spoken[1] else f"the command lines differ: {spoken[0]}, against {spoken[1]}"
+
+
+def _spoken(command: Mapping[str, Any]) -> str:
+    """Return the command that makes a run again, with the options that were not left at their defaults."""
+    usual = {"steps": 200, "slice": None, "seed": 0, "level": "default"}
+    never = {"steps": "all", "seed": "none"}
+    given = {k: command.get(k, v) for k, v in usual.items() if command.get(k, v) != v}
+    options = [f"--{k} {never.get(k, v) if v is None else v}" for k, v in given.items()]
+    program = [str(command["script"])] if command.get("script") else ["-m", str(command.get("module"))]
+    return " ".join(["mltd run", *options, shlex.join([*program, *map(str, command.get("arguments", ()))])])
 
 
 def _check(paths: Sequence[str], columns: Mapping[str, str], write: str | None, output: Output) -> int:

@@ -98,6 +98,8 @@ def _another_seed(finding: Finding, first: Trace, second: Trace, beside: Beside)
     one, two = pair
     clock = next((f"{what} at {line}" for what, line in beside.drawn if what in CLOCKS), "")
     from_where = f"seed taken from the clock ({clock})" if clock else "the seed itself changes from run to run"
+    if not clock and one.clock and two.clock:  # of saved runs only the values are known
+        from_where = "seed taken from the clock"
     return _because(
         finding,
         "seed",
