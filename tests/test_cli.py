@@ -475,6 +475,13 @@ class TestTables:
         assert 'assert_no_key_overlap(TRAIN, TEST, key="key")' in text
         assert "VALID" not in text
 
+    def test_a_pattern_in_quotes_is_expanded(self, tables):
+        """As a shell does it: each file is a split, in the order of the names."""
+        code, out, _ = tables("check", "t*.csv", "--key", "key")
+        assert code == 1
+        assert out.splitlines()[-1].startswith("keep it: mltd check test.csv train.csv --key key ")
+        assert tables("check", "u*.csv")[2] == "mltd check: nothing matches 'u*.csv'\n"
+
     def test_files_of_one_name_are_named_with_their_folder(self, tables):
         """train/data.csv and test/data.csv."""
         for split in ("train", "test"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import glob
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +38,7 @@ class _Saved:
 def check_and_tell(paths: Sequence[str], columns: Mapping[str, str], write: str | None, output: Output) -> int:
     """Ask saved runs or tables, and return the exit code."""
     with project_policy(Path.cwd()):
-        return _check(paths, columns, write, output)
+        return _check(_expanded(paths), columns, write, output)
 
 
 def diff_and_tell(first: str, second: str, output: Output) -> int:
@@ -66,6 +68,18 @@ def diff_and_tell(first: str, second: str, output: Output) -> int:
     diagnosis = diagnose_findings(f"{first} and {second}", [finding], notes=notes)
     output.say(str(finding))
     return output.end(_verdict(diagnosis), diagnosis=diagnosis.as_dict())
+
+
+def _expanded(paths: Sequence[str]) -> list[str]:
+    """Return the paths with patterns in quotes replaced by what they match, as a shell does it."""
+    found: list[str] = []
+    for path in paths:
+        pattern = any(c in path for c in "*?[") and not Path(path).exists()
+        matched = sorted(glob.glob(os.path.expanduser(path), recursive=True)) if pattern else [path]
+        if not matched:
+            raise Misuse(f"nothing matches {path!r}")
+        found += matched
+    return found
 
 
 _OTHER_COMMAND = "They were not told to do the same, so they may differ; this is where it shows first."

@@ -121,7 +121,7 @@ def _refuse_script(path: str) -> None:
 
 def _refuse_missing(path: str) -> None:
     place = Path(path)
-    if place.exists() or "*" in path or "://" in path:
+    if place.exists() or "://" in path:
         return
     near = difflib.get_close_matches(place.name, [p.name for p in place.parent.glob("*")], n=1)
     raise Misuse(f"nothing at {path!r}" + (f"; the nearest is {str(place.with_name(near[0]))!r}" if near else ""))
