@@ -199,7 +199,8 @@ def _known_to_script(owner: Any, name: str, original: Any, wrapper: Any) -> Iter
     try:
         yield
     finally:
-        _builtins._builtin_ops[:] = [p for p in _builtins._builtin_ops if p is not pair and p[0] is not wrapper]
+        if table is None:
+            _builtins._builtin_ops[:] = [p for p in _builtins._builtin_ops if p is not pair and p[0] is not wrapper]
         if _builtins._builtin_table is not None:
             _builtins._builtin_table.pop(id(wrapper), None)
 
