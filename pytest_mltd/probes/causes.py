@@ -96,7 +96,7 @@ def _another_seed(finding: Finding, first: Trace, second: Trace, beside: Beside)
     if pair is None:
         return None
     one, two = pair
-    clock = next((f"{what} at {line}" for what, line in beside.drawn if what in CLOCKS), "")
+    clock = next((_at(what, line, one.site) for what, line in beside.drawn if what in CLOCKS), "")
     from_where = f"seed taken from the clock ({clock})" if clock else "the seed itself changes from run to run"
     if not clock and one.clock and two.clock:  # of saved runs only the values are known
         from_where = "seed taken from the clock"
@@ -109,6 +109,10 @@ def _another_seed(finding: Finding, first: Trace, second: Trace, beside: Beside)
         "seed from an argument or a constant, not from the clock, the process or the system",
         culprit=one.site,
     )
+
+
+def _at(what: str, line: str, site: str) -> str:
+    return f"{what} at the same line" if line == site else f"{what} at {line}"
 
 
 def _a_file(finding: Finding, beside: Beside) -> Finding | None:

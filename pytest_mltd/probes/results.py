@@ -18,8 +18,9 @@ MEASURED = frozenset(
     "finished memory mem path paths dir directory folder file filename pid host hostname".split()
 )
 LEARNED = frozenset(
-    "losses acc accuracy auroc f1 score scores error errors mse mae rmse r2 precision recall perplexity ppl bleu iou dice "
-    "weight weights grad grads gradient gradients norm param params pred preds prediction predictions logit logits nll ece".split()
+    "losses acc accuracy auroc f1 score scores error errors mse mae rmse r2 precision recall perplexity ppl bleu iou "
+    "dice weight weights grad grads gradient gradients norm param params pred preds prediction predictions logit logits nll "
+    "ece".split()
 )
 SPLITS = frozenset("train val valid validation test eval".split())  # train_time is a time, and train alone is not
 BEFORE_WHAT = frozenset("at over by of vs until after to".split())

@@ -97,6 +97,16 @@ def test_numbers_in_a_message_that_differ_are_said(traces, sentence):
     assert (result.verdict, result.sentence) == ("same", sentence)
 
 
+def test_the_message_of_a_finding_is_compared_as_a_finding():
+    """A finding's message may hold what the recording cost; its place and amount are compared by themselves."""
+    leak = Finding(ok=False, id="a.b", headline="leaks by 1", culprit="leaks", amount=1.0)
+    one, other = (
+        Outcome(kind="failed", fingerprint="f", traces=("a",), asked=1, findings=(leak,), text=f"CheckFailed: {cost} %")
+        for cost in (3, 4)
+    )
+    assert judge(one, other, compare).sentence == "reproduced 2 of 2, bit for bit"
+
+
 def test_only_what_was_recorded_is_called_equal():
     """Where a recording was full before the program ended, the verdict says how far it reached."""
 
