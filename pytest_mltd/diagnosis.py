@@ -128,12 +128,22 @@ def _matches_any(pattern: object, ids: Iterable[str]) -> bool:
 
 
 def _not_probed(wanted: Iterable[str], unwanted: Iterable[str]) -> list[Finding]:
-    reason = not_asked("needs the model to be run again on a recorded batch; this version judges recorded numbers only")
+    reason = not_asked("they need the model itself, not its recorded numbers")
     return [
         dataclasses.replace(reason, id=name, looked_at=question)
         for name, question in _NEED_A_PROBE.items()
         if _matches(name, wanted) and not _matches(name, unwanted)
     ]
+
+
+def _cost(trace: Trace) -> str:
+    """Say what recording cost. A share alone frightens in a run of a second, most of whose steps cost next to nothing."""
+    if trace.cost is None:
+        return ""
+    share = f"recorder took {trace.cost:.0%}"
+    if trace.seconds is None:
+        return share
+    return f"{share} ({trace.cost * trace.seconds:.1f} s of {trace.seconds:.1f} s)"
 
 
 def _looked_at(trace: Trace) -> str:
@@ -146,6 +156,6 @@ def _looked_at(trace: Trace) -> str:
         f"losses of {', '.join(trace.streams[:3])}" if trace.streams else "",
         f"{trace.val['step'].size:,} validation losses" if trace.val["step"].size else "",
         "" if trace.crash else trace.ended,
-        f"recorder took {trace.cost:.0%}" if trace.cost is not None else "",
+        _cost(trace),
     ]
     return "; ".join(p for p in parts if p)

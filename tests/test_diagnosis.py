@@ -101,6 +101,22 @@ def test_questions_that_need_the_model_are_named(made):
     assert "model.causal_leak" not in {f.id for f in diagnose(made().trace(), probe=False).not_asked}
 
 
+def test_what_recording_cost_is_said_with_its_seconds(made):
+    """Half of a fifth of a second is not half of the night; a trace of an older version has the share alone."""
+    run = made()
+    run.kept |= {"cost": 0.5, "seconds": 0.2}
+    assert "; recorder took 50% (0.1 s of 0.2 s)" in str(diagnose(run.trace()))
+    run.kept["seconds"] = None
+    assert str(diagnose(run.trace())).splitlines()[1].endswith("; recorder took 50%")
+
+
+def test_questions_that_need_the_model_are_one_short_line(made):
+    """Their names are in JSON; the last lines are for what the reader can do something about."""
+    diagnosis = diagnose(made().trace())
+    assert "not asked: 4 questions of model.* (they need the model itself, not its recorded numbers)" in str(diagnosis)
+    assert "model.causal_leak" in {f["id"] for f in diagnosis.as_dict()["not_asked"]}
+
+
 def test_an_empty_run_is_not_healthy():
     """Nothing examined is not a pass: each question says so, in one sentence for all."""
     diagnosis = diagnose(Trace())

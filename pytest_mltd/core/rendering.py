@@ -83,11 +83,23 @@ def _closing(diagnosis: Diagnosis) -> str:
     for f in diagnosis.not_asked:
         reasons.setdefault(f.headline, []).append(f.id)
     for reason, ids in reasons.items():
-        lines.append(f"not asked: {', '.join(ids)} ({clean(reason, MAX_LINE)})")
+        lines.append(f"not asked: {_named(ids)} ({clean(reason, MAX_LINE)})")
     lines += [f"note: {clean(note, MAX_LINE)}" for note in diagnosis.notes[:5]]
     if len(diagnosis.notes) > 5:
         lines.append(f"{len(diagnosis.notes) - 5} more notes")
     return "\n".join(lines)
+
+
+def _named(ids: list[str]) -> str:
+    """Return ids as text; of more than three of one family only their number. `Diagnosis.not_asked` and JSON have them all."""
+    families: dict[str, list[str]] = {}
+    for name in ids:
+        families.setdefault(name.partition(".")[0], []).append(name)
+    shown = [
+        f"{len(of_one)} questions of {family}.*" if len(of_one) > 3 else ", ".join(of_one)
+        for family, of_one in families.items()
+    ]
+    return ", ".join(shown)
 
 
 def _verdict(diagnosis: Diagnosis) -> str:

@@ -197,8 +197,8 @@ class Trace:
 
     ``ended`` is one of ``completed``, ``cut`` (by `run`), ``full`` (recording stopped at ``steps=``, the program went on),
     ``raised …``, ``interrupted``, ``running`` (a look at it before its end) and ``torn`` (the file stops in the middle).
-    ``settings`` are what changes bits (threads, kernels, determinism). ``cost`` is the share of the run's time that was
-    spent inside the recorder. ``notes`` are the recorder's own mishaps.
+    ``settings`` are what changes bits (threads, kernels, determinism). ``seconds`` is the time the recording took, ``cost``
+    the share of it that was spent inside the recorder. ``notes`` are the recorder's own mishaps.
     """
 
     steps: Columns = field(default_factory=dict)
@@ -224,6 +224,7 @@ class Trace:
     ended: str = "completed"
     notes: tuple[str, ...] = ()
     cost: float | None = None
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name in TABLES:
@@ -467,7 +468,14 @@ _ENDINGS = {
     "torn": "is torn",
 }
 _HEAD: Final[Mapping[str, Any]] = MappingProxyType(
-    {"settings": dict, "provenance": dict, "level": str, "ended": str, "cost": (int, float, type(None))}
+    {
+        "settings": dict,
+        "provenance": dict,
+        "level": str,
+        "ended": str,
+        "cost": (int, float, type(None)),
+        "seconds": (int, float, type(None)),
+    }
 )
 # Columns whose numbers are indexes into a list. Kinds of calls are not among them: a later version may know more.
 _POINTS: Final = MappingProxyType(

@@ -207,10 +207,12 @@ def _close(watcher: Watcher, ended: str, seconds: float) -> Trace:
         cost = min(watcher.spent / seconds, 1.0) if seconds > 0 else None
         if "writing" not in watcher.off:
             watcher.flush()
-            watcher.spool.head(ended=ended, settings=environment.settings(), cost=cost)
+            watcher.spool.head(ended=ended, settings=environment.settings(), cost=cost, seconds=seconds)
             return watcher.spool.read()
         trace = watcher.spool.read()
-        return dataclasses.replace(trace, ended=ended, cost=cost, notes=(*trace.notes, *watcher.spool.notes))
+        return dataclasses.replace(
+            trace, ended=ended, cost=cost, seconds=seconds, notes=(*trace.notes, *watcher.spool.notes)
+        )
     except Exception as error:  # a full disk must not cost the user's run its result
         watcher.spool.drop()
         note = f"the trace could not be written: {described(error)}"

@@ -1,5 +1,7 @@
 """From a value to its message: the whole texts, as a person reads them at 3 a.m."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,6 +145,16 @@ note: cut"""
     def test_what_a_root_allows_is_said_once(self):
         """The closing lines do not repeat what the failing finding's own text has said."""
         assert str(diagnose_findings("splits", [LEAK])).count("income") == 1
+
+    def test_many_questions_of_one_family_are_counted_where_one_reason_holds(self):
+        """Four names say no more than their number; three are told."""
+        few = [replace(not_asked("no model"), id=f"model.{c}") for c in "abc"]
+        fine = Finding(ok=True, id="x.y", headline="fine")
+        text = str(diagnose_findings("run", [fine, *few]))
+        assert text.endswith("\nnot asked: model.a, model.b, model.c (no model)")
+        more = [*few, replace(few[0], id="model.d"), replace(few[0], id="data.e")]
+        text = str(diagnose_findings("run", [fine, *more]))
+        assert text.endswith("\nnot asked: 4 questions of model.*, data.e (no model)")
 
     def test_long_lists_are_counted(self):
         """More than five allowances or notes end in a number."""
