@@ -106,7 +106,7 @@ class TestMessage:
         head, *rest = text.splitlines()
         assert head.startswith(
             "runs.divergence: not reproducible: torch.manual_seed is given another value each run at train.py:4, seed taken "
-            "from the clock (time.time_ns at train.py:4); "
+            "from the clock (time.time_ns at the same line); "
         )
         assert "    next: seed from an argument or a constant, not from the clock, the process or the system" in rest
         assert any("torch.manual_seed was given" in line and "in run 1" in line for line in rest)
