@@ -18,6 +18,7 @@ from typing import Any
 
 from pytest_mltd.core.asking import ask_all, discover, info, umbrella
 from pytest_mltd.core.findings import Diagnosis, Finding, diagnose_findings, not_asked, raise_if_failed
+from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Trace, as_trace
 
 _RUNS = "pytest_mltd.checks.runs"
@@ -143,7 +144,7 @@ def _cost(trace: Trace) -> str:
     share = f"recorder took {trace.cost:.0%}"
     if trace.seconds is None:
         return share
-    return f"{share} ({trace.cost * trace.seconds:.1f} s of {trace.seconds:.1f} s)"
+    return f"{share} ({number(trace.cost * trace.seconds, 2)} s of {number(trace.seconds, 2)} s)"
 
 
 def _looked_at(trace: Trace) -> str:
