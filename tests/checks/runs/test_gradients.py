@@ -253,6 +253,15 @@ def test_gradients_of_exactly_zero_are_found_with_the_step_they_died(made):
     assert "exactly zero from step 40 on, as it is in 3 of 3 weights" in finding.headline
 
 
+def test_layers_that_are_all_equally_deaf_vanish_too(made):
+    """A net begun with weights of 0.01: the first layers have one tiny norm, a little up and down, the last ones all of it."""
+    run = fading(made)
+    deaf = np.array([1e-9, 1.2e-9, 1e-9, 0.8e-9, 1e-9, 0.9e-9])
+    run.grad[:, : deaf.size] = deaf
+    run.grad[:, deaf.size :] = np.geomspace(1e-8, 1e-2, run.grad.shape[1] - deaf.size)
+    assert check_vanishing(run.trace()).failed
+
+
 def test_one_silent_layer_among_many_is_no_vanishing(made):
     """An expert that no row is routed to says nothing of the others."""
     run = made(parameters=tuple(f"experts.{i}.weight" for i in range(8)))
