@@ -86,6 +86,7 @@ def _as_program(argv: list[str], folder: str, name: str = "") -> Iterator[None]:
         undo.callback(_set_environment, dict(os.environ))
         undo.callback(_return_to, os.getcwd())
         undo.callback(setattr, sys, "argv", sys.argv)
+        undo.callback(setattr, sys, "excepthook", sys.excepthook)  # torch.distributed puts the rank before each line
         undo.callback(sys.path.__setitem__, slice(None), sys.path[:])
         undo.callback(_forget_modules, folder, set(sys.modules))
         undo.callback(sys.modules.update, {"__main__": sys.modules["__main__"], **_hide_modules(folder, name)})

@@ -407,10 +407,12 @@ class TestScripts:
                 train(100)
             """,
         )
+        hook = sys.excepthook
         multiprocessing.get_start_method()  # settles it, as any use of multiprocessing in this process does
         before = signal.getsignal(signal.SIGTERM), multiprocessing.get_start_method(allow_none=True)
         for _ in range(2):
             assert run("script.py", steps=3).trace.ended == "cut"
+        assert sys.excepthook is hook  # which torch.distributed replaces
         assert (signal.getsignal(signal.SIGTERM), multiprocessing.get_start_method(allow_none=True)) == before
 
     def test_also_after_an_error(self, program):
