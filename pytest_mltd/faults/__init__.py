@@ -1,1 +1,1 @@
-
+"""Room for faults that can be planted on purpose. Empty so far."""

@@ -1,1 +1,1 @@
-
+"""Room for other tools' logs as traces. Empty so far."""

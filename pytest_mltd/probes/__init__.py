@@ -1,1 +1,1 @@
-
+"""Questions that need something to be run."""

@@ -1,1 +1,1 @@
-
+"""The recorder, seeds and slices: the only room that hooks into torch."""

@@ -1,1 +1,1 @@
-
+"""Drivers that run one test again with one thing changed; the runner is passed in."""

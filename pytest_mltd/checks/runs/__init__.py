@@ -1,1 +1,1 @@
-
+"""Questions about a recorded run, its curves, and two of them."""

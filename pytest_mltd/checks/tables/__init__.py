@@ -1,1 +1,1 @@
-
+"""Questions about tables and splits, on any engine."""
