@@ -222,7 +222,7 @@ def stride_for(count: int, last: int, most: int = 4096) -> int:
 _SMALL: Final = 1 << 14
 _WIDE: Final = frozenset({torch.float32, torch.float64})
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-_is_batched = torch._C._functorch.is_legacy_batchedtensor  # in autograd.grad(..., is_grads_batched=True)
+is_batched = torch._C._functorch.is_legacy_batchedtensor  # in autograd.grad(..., is_grads_batched=True)
 _NO_DISPATCH: Final = Tensor.__torch_dispatch__
 _PLAIN: Final = frozenset({Tensor, torch.nn.Parameter})
 
@@ -238,7 +238,7 @@ def plain(value: object) -> Tensor | None:
     A subclass that only has methods of its own is one; one that wraps other tensors, or stands for none, is not.
     """
     if readable(value):
-        return None if _is_batched(value) else value  # type: ignore[return-value, arg-type]
+        return None if is_batched(value) else value  # type: ignore[return-value, arg-type]
     if not issubclass(type(value), Tensor) or type(value).__torch_dispatch__ is not _NO_DISPATCH:  # type: ignore[attr-defined]
         return None
     with torch._C.DisableTorchFunctionSubclass():

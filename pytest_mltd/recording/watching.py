@@ -27,6 +27,7 @@ from pytest_mltd.recording.levels import Level
 from pytest_mltd.recording.mishaps import described
 from pytest_mltd.recording.spool import Spool
 from pytest_mltd.recording.validation import EVAL, TRAIN, UNSEEN, Validation
+from pytest_mltd.recording.walks import Walks
 
 P = ParamSpec("P")
 _clock = time.perf_counter
@@ -39,7 +40,6 @@ _CELLS: Final = 256  # of the rows of 64 backwards or 16 evaluations, about
 _UNUSED: Final = 4096  # losses and batches that wait for a step; a guess
 _IDLE: Final = 50  # steps of others after which an optimizer no longer makes a step a sampled one; a guess
 _WALKS: Final = 50  # after the first steps the graph is walked at each 50th backward of a stream
-_MOST_BYTES: Final = 64 << 20  # of a leaf whose bytes are compared between walks; a guess
 
 
 def guarded(method: Callable[Concatenate[Watcher, P], None]) -> Callable[Concatenate[Watcher, P], None]:
@@ -78,6 +78,7 @@ class Watcher(hooks.Listener):
         self.gradients = Gradients(self.lane)
         self.passes = forwards.Forwards(self.names, self.lane)
         self.validation = Validation(self.spool)
+        self.walks = Walks(self.names, self.spool)
         self.off: set[str] = set()  # parts that have failed
         self._doing = ""  # the part at work
         self.spent = 0.0  # seconds inside of our own code
@@ -110,9 +111,6 @@ class Watcher(hooks.Listener):
         self._states: tuple[int, int, int] | None = None
         self._batches: list[int] = []
         self._losses: list[Number] = []
-        # parameters that move by hand
-        self._leaves: naming.Identities[tuple[int, int]] = naming.Identities()
-        self._moved: set[int] = set()
         self._unowned_seen: dict[int, int] = {}  # index of a parameter, and the step
 
     # -- what the hooks tell
@@ -318,33 +316,10 @@ class Watcher(hooks.Listener):
         count = self._backwards[stream]
         self._backwards[stream] += 1
         if count < self.level.early or (count % _WALKS == 0 and self.level.samples):
-            self._walk(tensors)
+            self.walks.walk(tensors)
         self._backward = Backward(value, stream, scale, create_graph)
         if not count & 63:
             self._write_between_steps()
-
-    def _walk(self, tensors: Any) -> None:
-        """Find leaves that belong to no known module or optimizer, and those that move without one."""
-        for leaf in graph.leaves(tensors):
-            index = self.names.parameter(leaf)
-            if index is not None and self.names.parameters[index].optimizers:
-                continue
-            if index is None and graph.is_parameter(leaf):
-                index = self.names.add_parameter(leaf)
-            moved = self._has_moved(leaf)
-            if moved and index is None:
-                index = self.names.add_parameter(leaf)
-            if moved and index is not None:
-                self._moved.add(index)
-
-    def _has_moved(self, leaf: Tensor) -> bool:
-        """Whether a leaf is another than at the last walk, by its version or, on the CPU, by its bytes."""
-        small = leaf.device.type == "cpu" and leaf.numel() * leaf.element_size() <= _MOST_BYTES
-        digest = digests.of_tensor(leaf) if small and lanes.readable(leaf) else 0
-        now = (leaf._version if not leaf.is_inference() else 0, digest)
-        before = self._leaves.get(leaf)
-        self._leaves.put(leaf, now)
-        return before is not None and before != now
 
     def _stream(self, site: int) -> int:
         stream = self._stream_at.get(site)
@@ -357,10 +332,12 @@ class Watcher(hooks.Listener):
     def _value(self, tensors: Any, gradients: Any) -> Number | None:
         """Return the sum over the tensors of loss times the gradient that backward was given; None: it cannot be read."""
         total: Number = 0.0
-        if len(tensors) == 1 and lanes.readable(only := tensors[0]) and only.is_cpu and only.numel() == 1:
-            factor = gradients[0]  # the usual case, read at once
-            if factor is None:
-                return only.item()
+        if len(tensors) == 1 and _is_single(only := tensors[0]):
+            factor = gradients[0]  # torch has made a tensor of ones where the program gave none
+            if factor is None or _is_single(factor):
+                value = only.item() if factor is None else only.item() * factor.item()
+                if type(value) is float:  # no complex one
+                    return value
         for tensor, gradient in zip(tensors, gradients, strict=False):
             value, factor = lanes.plain(tensor), None if gradient is None else lanes.plain(gradient)
             if value is None or (gradient is not None and (factor is None or factor.shape != value.shape)):
@@ -672,13 +649,7 @@ class Watcher(hooks.Listener):
         for index, step in self._unowned_seen.items():
             if not self.names.parameters[index].optimizers:
                 self.spool.facts.append(Fact(kind="unowned", step=step, who=self.names.parameters[index].name))
-        for index in sorted(self._moved):
-            if not self.names.parameters[index].optimizers:
-                self._fact("manual_update", self.names.parameters[index].name)
-        if self._moved and self.step == 0:
-            self.spool.notes.append(
-                f"{len(self._moved)} parameters moved without an optimizer (updated by hand): 0 steps were recorded"
-            )
+        self.walks.end(self.step)
 
     def _fact(self, kind: str, who: str) -> None:
         self.spool.facts.append(Fact(kind=kind, step=self.step, who=who))
@@ -695,6 +666,11 @@ class FrameNames:
             for number, parameter in enumerate(parameters_of(optimizer)):
                 if id(parameter) in here:
                     self.parameters[number] = here[id(parameter)]
+
+
+def _is_single(tensor: Any) -> bool:
+    """Whether a value is one number on the CPU, which can be read at once."""
+    return lanes.readable(tensor) and tensor.is_cpu and tensor.numel() == 1 and not lanes.is_batched(tensor)
 
 
 def _both(cell: tuple[Any, Sequence[Number]], more: tuple[list[int], list[Number]]) -> tuple[Any, Sequence[Number]]:
