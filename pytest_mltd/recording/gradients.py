@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,13 +29,16 @@ _sqrt, _vdot, _floats = math.sqrt, np.vdot, memory.floats
 _NONE = -1  # the version of a gradient that is None
 
 
-class Backward(NamedTuple):
+class Backward:
     """The backward that runs: its loss (unscaled), stream and scale, and whether it may make new gradient tensors for all."""
 
-    loss: Number | None  # None: it could not be read
-    stream: int
-    scale: Number
-    fresh: bool
+    __slots__ = ("fresh", "loss", "scale", "stream")
+
+    def __init__(self, loss: Number | None, stream: int, scale: Number, fresh: bool) -> None:
+        self.loss = loss  # None: it could not be read
+        self.stream = stream
+        self.scale = scale
+        self.fresh = fresh
 
 
 class Plan:
@@ -310,7 +313,8 @@ class Gradients:
             return self._slow(gradients)
         if small:
             try:
-                return [_sqrt(_vdot(v, v)) for v in map(_floats, gradients)]
+                views = list(map(_floats, gradients))
+                return list(map(_sqrt, map(_vdot, views, views)))  # without a step of Python's own between them
             except (TypeError, RuntimeError):  # sparse, say, or transposed
                 return self._slow(gradients)
         if all(type(g) is Tensor and g.dtype is _FLOAT and g.layout is torch.strided for g in gradients):

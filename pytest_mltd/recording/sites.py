@@ -68,7 +68,15 @@ class Sites:
 
     def index(self, frame: FrameType | None) -> int:
         """Return the index of the user's line above this frame, -1 when there is none."""
-        while frame is not None and _kinds.get(frame.f_code.co_filename) == _SKIP:  # most frames are torch's own
+        while frame is not None:  # the usual case: some frames of torch's own, then a line that is known
+            name = frame.f_code.co_filename
+            kind = _kinds.get(name)
+            if kind == _USER:
+                known = self._index.get((name, frame.f_lineno))
+                if known is not None:
+                    return known
+            if kind != _SKIP:
+                break
             frame = frame.f_back
         place = user_place(frame)
         if place is None:

@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, BinaryIO, Concatenate, Final, ParamSpec
+from typing import Any, BinaryIO, Final
 
 import torch
 from torch import Tensor
@@ -29,7 +29,6 @@ from pytest_mltd.recording.spool import Spool
 from pytest_mltd.recording.validation import EVAL, TRAIN, UNSEEN, Validation
 from pytest_mltd.recording.walks import Walks
 
-P = ParamSpec("P")
 _clock = time.perf_counter
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _function_modes = torch._C._len_torch_function_stack
@@ -42,24 +41,23 @@ _IDLE: Final = 50  # steps of others after which an optimizer no longer makes a 
 _WALKS: Final = 50  # after the first steps the graph is walked at each 50th backward of a stream
 
 
-def guarded(method: Callable[Concatenate[Watcher, P], None]) -> Callable[Concatenate[Watcher, P], None]:
+def guarded(method: Callable[..., None]) -> Callable[..., None]:
     """Make a method one that never raises: an error is noted once, and the part that was at work is off from then on."""
 
     @functools.wraps(method)
-    def run(self: Watcher, *args: P.args, **kwargs: P.kwargs) -> None:
+    def run(self: Watcher, *args: Any) -> None:
         start = _clock()
         try:
             if _dispatch_modes() or _function_modes():
                 with lanes.without_modes():
-                    method(self, *args, **kwargs)
+                    method(self, *args)
             else:
-                method(self, *args, **kwargs)
+                method(self, *args)
         except Exception as error:
             self.fail(error)
-        finally:
-            self.spent += _clock() - start
+        self.spent += _clock() - start
 
-    return run  # type: ignore[return-value]  # the wrapper's first argument is named
+    return run
 
 
 class Watcher(hooks.Listener):
@@ -370,13 +368,13 @@ class Watcher(hooks.Listener):
         if plan.count == 0:
             expression = sites.called_as(sites.caller_outside(frame))
             self.names.call_optimizer(plan.index, expression.removesuffix(".step"))
-        if plan.size != size_of(optimizer) or (self.level.due(plan.count) and self._replaced(optimizer, plan)):
+        sampled = self.level.due(plan.count)
+        if plan.size != size_of(optimizer) or (sampled and self._replaced(optimizer, plan)):
             self._take_parameters(optimizer, plan)
         self._call("step", self.names.optimizers[plan.index].name, _NAN, frame)
         plan.closure = closure
         if hooks.in_backward() and self._backward is not None:
             self.gradients.after_backward(self._backward, [plan])
-        sampled = self.level.due(plan.count)
         if not closure:
             self._read_used(plan, sampled)
         if sampled and self.level.samples and self._may("updates"):
@@ -509,9 +507,11 @@ class Watcher(hooks.Listener):
         self._first = True
         self._batches = []
         self._losses = []
-        level = self.level
-        plans, late = self.gradients.plans, self.step - _IDLE
-        self._due = any(level.due(p.count) and p.last > late for p in plans if p.count or not self.step)
+        level, late = self.level, self.step - _IDLE
+        self._due = False
+        for plan in self.gradients.plans:
+            if plan.last > late and level.due(plan.count) and (plan.count or not self.step):
+                self._due = True
         self._digest_due = self._exact or (level.digests and self._due)
         if self.passes.outputs:
             self.passes.outputs = {}
@@ -692,7 +692,7 @@ def _quotient(pair: list[float]) -> float:
 
 def _skipped_inside(optimizer: Optimizer) -> bool:
     """Whether a fused optimizer itself left the update out, on the CPU where it can be known without waiting."""
-    found = getattr(optimizer, "found_inf", None)
+    found = vars(optimizer).get("found_inf")
     return isinstance(found, Tensor) and found.device.type == "cpu" and bool(found.item())
 
 
