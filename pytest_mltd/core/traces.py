@@ -163,11 +163,15 @@ class Module:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerInfo:
-    """An optimizer: its class, how many parameters it holds, its settings at the first step (of the first group)."""
+    """An optimizer: its class, how many parameters it holds, its settings at the first step (of the first group).
+
+    ``site`` is the line that made it, empty where it was made before the recording began.
+    """
 
     name: str
     parameters: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
+    site: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ One root module: the names of its ``named_parameters()``. Several: the variable 
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import weakref
 from collections.abc import Iterator, Mapping
@@ -192,7 +193,7 @@ class Names:
         path = self._unique_path(tree, path)
         return self._take_parameter(parameter, tree, path, "", registered=False)
 
-    def add_optimizer(self, optimizer: torch.optim.Optimizer, variable: str) -> int:
+    def add_optimizer(self, optimizer: torch.optim.Optimizer, variable: str, site: str = "") -> int:
         """Take up an optimizer under its class's name; two of one class are told apart by variable."""
         kind = type(optimizer).__name__
         index = len(self.optimizers)
@@ -204,7 +205,7 @@ class Names:
                 return twin
         self._optimizer_refs.append(weakref.ref(optimizer))
         count = sum(len(group["params"]) for group in optimizer.param_groups)
-        self.optimizers.append(OptimizerInfo(name=kind, parameters=count, settings=_settings(optimizer)))
+        self.optimizers.append(OptimizerInfo(name=kind, parameters=count, settings=_settings(optimizer), site=site))
         self._variables.append(sites.plain(variable))
         self._tell_apart(kind)
         return index
@@ -430,7 +431,7 @@ class Names:
     def _set_optimizer(self, index: int, name: str) -> None:
         old = self.optimizers[index]
         if old.name != name:
-            self.optimizers[index] = OptimizerInfo(name=name, parameters=old.parameters, settings=old.settings)
+            self.optimizers[index] = dataclasses.replace(old, name=name)
             self.changed.add(("optimizers", index))
 
 

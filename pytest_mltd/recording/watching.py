@@ -277,7 +277,7 @@ class Watcher(hooks.Listener):
         self._news = bool(self._candidates) and sum(self._backwards) <= self.level.early
 
     def _take_optimizer(self, optimizer: Optimizer, found: FrameNames) -> Plan:
-        plan = Plan(optimizer, self.names.add_optimizer(optimizer, found.variable))
+        plan = Plan(optimizer, self.names.add_optimizer(optimizer, found.variable, found.site))
         self._take_parameters(optimizer, plan, found)
         return plan
 
@@ -660,6 +660,7 @@ class FrameNames:
 
     def __init__(self, frame: FrameType | None, optimizer: Optimizer) -> None:
         self.variable = sites.assigned_to(frame)
+        self.site = sites.shown(sites.user_place(frame))
         self.parameters: dict[int, str] = dict(enumerate(sites.called_with(frame)))
         if frame is not None:
             here = {id(value): name for name, value in list(frame.f_globals.items()) if issubclass(type(value), Tensor)}

@@ -128,7 +128,7 @@ def test_memory_stays_flat_over_many_steps(monkeypatch):
     finally:
         tracemalloc.stop()
     assert run.trace.n_steps == 3000
-    assert second - first < 400_000  # the kept views of memory are half of it; one step kept would be 1,000,000
+    assert second - first < 400_000  # half is the bounded memory.floats; 2,000 kept steps would be 1,000,000
 
 
 @pytest.mark.slow

@@ -1,12 +1,14 @@
 """Names as the person who wrote the program would say them."""
 
 import copy
+import inspect
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from pytest_mltd.core.traces import Trace
 from pytest_mltd.recording import sites
 from pytest_mltd.recording.naming import Identities, Names, path_to
 from pytest_mltd.recording.recorder import record
@@ -146,6 +148,21 @@ def test_bare_tensors_are_named_by_the_line_that_made_the_optimizer():
         optimizer.step()
     assert names(run.trace) == ["w", "b"]
     assert [p.registered for p in run.trace.parameters] == [False, False]
+
+
+def test_an_optimizer_knows_the_line_that_made_it(tmp_path):
+    """Also in the file; one made before the recording has no line, since nobody saw it."""
+    model = nn.Linear(3, 1)
+    before = torch.optim.Adam(model.parameters(), lr=0.1)
+    with record(path=tmp_path / "run.mltd") as run:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        line = inspect.currentframe().f_lineno - 1
+        model(X).sum().backward()
+        optimizer.step()
+        before.step()
+    sites_of = {o.name: o.site for o in Trace.load(tmp_path / "run.mltd").optimizers}
+    assert sites_of == {"SGD": f"tests/recording/test_naming.py:{line}", "Adam": ""}
+    assert run.trace.notes == ()
 
 
 def test_parameters_kept_in_a_list_are_named_by_it():
