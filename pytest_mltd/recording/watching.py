@@ -265,7 +265,8 @@ class Watcher(hooks.Listener):
                 self._take_optimizer(optimizer, found)
         self._made.clear()
         if self._candidates is None:
-            self._candidates = [weakref.ref(o) for o in naming.living(Optimizer) if self.gradients.plan(o) is None]
+            unknown = (o for o in naming.living(Optimizer) if self.gradients.plan(o) is None)
+            self._candidates = [weakref.ref(o) for o in unknown if not _is_around_another(o)]
         if self._candidates and sum(self._backwards) <= self.level.early:
             reached = {id(leaf) for leaf in graph.leaves(tensors)}
             for ref in list(self._candidates):
@@ -695,6 +696,12 @@ def _skipped_inside(optimizer: Optimizer) -> bool:
     """Whether a fused optimizer itself left the update out, on the CPU where it can be known without waiting."""
     found = vars(optimizer).get("found_inf")
     return isinstance(found, Tensor) and found.device.type == "cpu" and bool(found.item())
+
+
+def _is_around_another(optimizer: Optimizer) -> bool:
+    """Whether an optimizer only hands on to another one, as those of Lightning and accelerate do: that one steps."""
+    inner = (value for value in vars(optimizer).values() if issubclass(type(value), Optimizer))
+    return any(one.param_groups is optimizer.param_groups for one in inner)
 
 
 def _is_clock(value: Any) -> bool:

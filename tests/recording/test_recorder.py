@@ -796,6 +796,34 @@ class TestAnOptimizerMetLate:
         assert all(math.isfinite(v) for v in run.trace.steps["loss"])
 
 
+class TestAnOptimizerAroundAnother:
+    def test_is_no_second_one(self):
+        """As Lightning and accelerate put theirs around the user's: an Optimizer by class, never initialised as one."""
+
+        class Around(torch.optim.Optimizer):
+            def __init__(self, inner):
+                self.inner = inner
+
+            @property
+            def param_groups(self):
+                return self.inner.param_groups
+
+            def step(self):
+                self.inner.step()
+
+        model = net()
+        optimizer = Around(torch.optim.SGD(model.parameters(), lr=0.01))
+        x, y = data()
+        with record() as run:
+            for _ in range(2):
+                model.zero_grad()
+                F.mse_loss(model(x), y).backward()
+                optimizer.step()
+        assert [o.name for o in run.trace.optimizers] == ["SGD"]
+        assert run.trace.n_steps == 2
+        assert all(p.optimizers == (0,) for p in run.trace.parameters)
+
+
 class Asleep:
     """A proxy that raises when it is woken outside of its context, as Flask's and Django's do."""
 
