@@ -1,17 +1,35 @@
-"""What the autograd graph of a loss tells before its backward: looked at in the first backwards, then at each 50th."""
+"""What the autograd graph of a loss tells before its backward: looked at in the first backwards, then at each 50th.
+
+Facts are stated at once and kept true as the run goes on, so that a killed job leaves them too. `core.traces.Fact` lists their
+kinds.
+"""
 
 from __future__ import annotations
 
+import gc
+import math
+import weakref
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Final
 
 from torch import Tensor
 
 from pytest_mltd.core.traces import Fact
-from pytest_mltd.recording import digests, graph, lanes
+from pytest_mltd.recording import digests, graph, lanes, targets, terms
 from pytest_mltd.recording.naming import Identities, Names
 from pytest_mltd.recording.spool import Spool
 
 _MOST_BYTES: Final = 64 << 20  # of a leaf whose bytes are compared between walks; a guess
+_MOST_TERMS: Final = 16  # of one loss that are looked at, and kinds of them that a stream keeps; a guess
+_MOST_PRODUCTS: Final = 16  # batched products that are looked at in one walk; a guess
+_MOST_MARKS: Final = 64  # losses of a stream whose graphs are followed; a guess
+_COLLECTED: Final = 10  # marks after which what only waits for the garbage collector is told from what is held
+_SCALE: Final = (
+    256.0  # a factor that is a power of two from here on is a loss scale, which no recorded loss has in it; a guess
+)
+_KEPT: Final = 12  # counts of nodes that a fact keeps
+_WANTED: Final = frozenset({"BmmBackward0"})
 
 
 class Walks:
@@ -22,21 +40,23 @@ class Walks:
         self._spool = spool
         self._leaves: Identities[tuple[int, int]] = Identities()
         self._moved: set[int] = set()  # parameters that moved between two walks
+        self._streams: dict[str, _Stream] = {}
+        self._told: dict[tuple[object, ...], int] = {}  # where a fact stands
 
-    def walk(self, losses: Any) -> None:
-        """Find leaves that belong to no known module or optimizer, and those that move without one."""
-        names = self._names
-        for leaf in graph.leaves(losses):
-            index = names.parameter(leaf)
-            if index is not None and names.parameters[index].optimizers:
-                continue
-            if index is None and graph.is_parameter(leaf):
-                index = names.add_parameter(leaf)
-            moved = self._has_moved(leaf)
-            if moved and index is None:
-                index = names.add_parameter(leaf)
-            if moved and index is not None:
-                self._moved.add(index)
+    def walk(self, losses: Any, stream: str = "", step: int = 0) -> None:
+        """Look at the graph of these losses, on which backward is about to be called.
+
+        Args:
+            losses: the outputs that backward is called on.
+            stream: the line that calls it.
+            step: how many steps are over.
+        """
+        known = self._streams.setdefault(stream, _Stream())
+        found = graph.walk(losses, known.since, _WANTED)
+        self._look_at_leaves(found.leaves)
+        self._look_at_size(losses, known, found, stream, step)
+        self._look_at_terms(losses, known, stream, step)
+        self._look_at_attention(found, stream, step)
 
     def end(self, step: int) -> None:
         """State what can only be said after ``step`` steps."""
@@ -49,6 +69,75 @@ class Walks:
                 f"{len(self._moved)} parameters moved without an optimizer (updated by hand): 0 steps were recorded"
             )
 
+    def _look_at_leaves(self, leaves: list[Tensor]) -> None:
+        """Find leaves that belong to no known module or optimizer, and those that move without one."""
+        names = self._names
+        for leaf in leaves:
+            index = names.parameter(leaf)
+            if index is not None and names.parameters[index].optimizers:
+                continue
+            if index is None and graph.is_parameter(leaf):
+                index = names.add_parameter(leaf)
+            moved = self._has_moved(leaf)
+            if moved and index is None:
+                index = names.add_parameter(leaf)
+            if moved and index is not None:
+                self._moved.add(index)
+
+    def _look_at_size(self, losses: Any, known: _Stream, found: graph.Graph, stream: str, step: int) -> None:
+        """Tell how large the graph is, how much of it an earlier backward has been through, and which graphs are still held."""
+        roots = [o.grad_fn for o in losses if isinstance(o, Tensor) and o.grad_fn is not None]
+        if not roots:
+            return
+        known.sizes = [*known.sizes, (found.nodes, found.old)][-_KEPT:]
+        known.since = max(root._sequence_nr() for root in roots) + 1
+        held = known.held()
+        known.mark(roots[0])
+        details = {
+            "nodes": [nodes for nodes, _ in known.sizes],
+            "old": [old for _, old in known.sizes],
+            "held": held,
+            "followed": len(known.marks) - 1,
+        }
+        self._tell(("graph", stream), "graph", step, stream, details)
+
+    def _look_at_terms(self, losses: Any, known: _Stream, stream: str, step: int) -> None:
+        """Tell which loss functions a loss is made of, what they are given and what their targets are like."""
+        found = terms.terms_of(tuple(losses))
+        for term in found[:_MOST_TERMS]:
+            classes = terms.classes_of(term)
+            key = (term.loss, classes)
+            kept = known.terms.get(key)
+            if not term.loss or (kept is None and len(known.terms) >= _MOST_TERMS):
+                continue
+            if kept is None:
+                kept = known.terms[key] = _Kept(term, classes)
+            kept.add(term, alone=len(found) == 1 and term.is_loss)
+            if not kept.worth_telling:
+                continue
+            details = kept.details()
+            whole = details["alone"] and "level" in details and abs(details["factor"] - 1) < 1e-6
+            self._tell(("term", stream, key), "targets" if whole else "term", step, stream, details)
+
+    def _look_at_attention(self, found: graph.Graph, stream: str, step: int) -> None:
+        """Tell of weights in a batched product that were normalised along another axis than the one they weigh."""
+        for product in found.named.get("BmmBackward0", ())[:_MOST_PRODUCTS]:
+            axis = terms.attention_axis(product)
+            if axis is not None:
+                details = {"shape": list(axis[0]), "axis": axis[1]}
+                self._tell(("attention", stream, *axis), "attention_axis", step, stream, details)
+
+    def _tell(self, key: tuple[object, ...], kind: str, step: int, who: str, details: Mapping[str, Any]) -> None:
+        """State a fact, or mend one that was stated before; its step stays that of the first time."""
+        facts = self._spool.facts
+        at = self._told.get(key)
+        if at is None:
+            self._told[key] = len(facts)
+            facts.append(Fact(kind=kind, step=step, who=who, details=details))
+        elif facts[at].details != details or facts[at].kind != kind:
+            facts[at] = Fact(kind=kind, step=facts[at].step, who=who, details=details)
+            self._names.changed.add(("facts", at))
+
     def _has_moved(self, leaf: Tensor) -> bool:
         """Whether a leaf is another than at the last walk, by its version or, on the CPU, by its bytes."""
         small = leaf.device.type == "cpu" and leaf.numel() * leaf.element_size() <= _MOST_BYTES
@@ -57,3 +146,120 @@ class Walks:
         before = self._leaves.get(leaf)
         self._leaves.put(leaf, now)
         return before is not None and before != now
+
+
+class _Mark:
+    """Lives as long as the node that it is put on."""
+
+    __slots__ = ("__weakref__",)
+
+
+class _Stream:
+    """What is known of the losses that one line calls backward on."""
+
+    def __init__(self) -> None:
+        self.since = -1  # nodes with a lower sequence number were there at the walk before
+        self.sizes: list[tuple[int, int]] = []
+        self.marks: list[weakref.ref[_Mark]] = []
+        self.terms: dict[tuple[str, int], _Kept] = {}
+
+    def held(self) -> int:
+        """Return how many of the marked graphs the program still holds."""
+        alive = sum(mark() is not None for mark in self.marks)
+        if len(self.marks) == alive == _COLLECTED:
+            gc.collect()
+            alive = sum(mark() is not None for mark in self.marks)
+        return alive
+
+    def mark(self, root: graph.Node) -> None:
+        """Follow this graph; a node's metadata are for everyone and have no part in backward."""
+        if len(self.marks) < _MOST_MARKS:
+            mark = root.metadata[_Mark] = _Mark()
+            self.marks.append(weakref.ref(mark))
+
+
+class _Kept:
+    """One kind of term of a stream, over the walks."""
+
+    def __init__(self, term: terms.Term, classes: int) -> None:
+        self._first = term.loss
+        self._classes = classes
+        self._looks = 0
+        self._alone = True
+        self._factor: float | None = None
+        self._reduction = ""
+        self._rows = 0
+        self._weighted = False
+        self._fed: Counter[str] = Counter()
+        self._given = ""
+        self._sums: list[float] = []
+        self._broadcast: terms.Broadcast | None = None
+        self._scrambled: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+        self._gatherer = targets.gatherer(term, classes)
+
+    @property
+    def worth_telling(self) -> bool:
+        """Whether it is a loss function, or was given what it should not be given."""
+        return bool(self._gatherer or self._fed or self._broadcast)
+
+    def add(self, term: terms.Term, alone: bool) -> None:
+        """Take one look at a term of this kind; no node of it is kept."""
+        self._looks += 1
+        self._alone = self._alone and alone
+        self._factor, self._reduction = _unscaled(term.factor), term.reduction
+        self._rows = max(self._rows, terms.rows_of(term))
+        self._weighted = self._weighted or any(graph.saved(term.node, w) is not None for w in ("weight", "pos_weight"))
+        if fed := terms.fed_by(term):
+            self._fed[fed] += 1
+        if self._classes:
+            self._given = terms.given_to(term)
+            self._sums = [*self._sums, *terms.row_sums(term)][-_MOST_SUMS:]
+        self._broadcast = terms.broadcast_of(term) or self._broadcast
+        self._scrambled = terms.scrambled(term) or self._scrambled
+        if self._gatherer is not None:
+            self._gatherer.add(term)
+
+    def details(self) -> dict[str, Any]:
+        """Return all of it as plain values."""
+        found: dict[str, Any] = {
+            "loss": self._first,
+            "looks": self._looks,
+            "alone": self._alone,
+            "reduction": self._reduction,
+            "factor": self._factor,
+            "rows": self._rows,
+            "weighted": self._weighted,
+        }
+        if self._classes:
+            found |= {"classes": self._classes, "given": self._given}
+        if self._fed:
+            found["fed_by"], found["fed"] = self._fed.most_common(1)[0]
+        if self._sums:
+            ordered = sorted(self._sums)
+            off = sum(not abs(s - 1) < 0.1 for s in ordered)
+            found |= {"row_sum": ordered[len(ordered) // 2], "rows_off": off, "rows_summed": len(ordered)}
+        if self._broadcast is not None:
+            found |= {name: list(getattr(self._broadcast, name)) for name in self._broadcast.__slots__}
+        if self._scrambled is not None:
+            found["viewed"] = [list(shape) for shape in self._scrambled]
+        if self._gatherer is not None:
+            found |= self._gatherer.details()
+        return found | self._level(found)
+
+    def _level(self, found: Mapping[str, Any]) -> dict[str, float]:
+        """Return the loss that the best constant answer has, as the program's own loss would show it."""
+        each = found.get("var") if self._first == "mse_loss" else found.get("entropy")
+        binary = self._first.startswith("binary")
+        if each is None or self._factor is None or self._reduction != "mean" or (binary and self._weighted):
+            return {}
+        return {"level": each * self._factor}
+
+
+def _unscaled(factor: float | None) -> float | None:
+    """Return a factor without the loss scale in it."""
+    if factor is not None and factor >= _SCALE and math.log2(factor).is_integer():
+        return 1.0
+    return factor
+
+
+_MOST_SUMS: Final = 256
