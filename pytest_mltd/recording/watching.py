@@ -315,7 +315,7 @@ class Watcher(hooks.Listener):
         count = self._backwards[stream]
         self._backwards[stream] += 1
         if count < self.level.early or (count % _WALKS == 0 and self.level.samples):
-            self.walks.walk(tensors)
+            self.walks.walk(tensors, self.spool.streams[stream], self.step)
         self._backward = Backward(value, stream, scale, create_graph)
         if not count & 63:
             self._write_between_steps()
