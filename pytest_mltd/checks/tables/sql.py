@@ -131,7 +131,10 @@ class SqlFrame:
         """Run SQL in which ``{source}`` is this table; no view is left behind."""
         if self._relation is None:
             return dict(self.connection.sql(sql.replace("{source}", self.source)).fetchnumpy())
-        return dict(self._relation.query("mltd_source", sql.replace("{source}", "mltd_source")).fetchnumpy())
+        try:
+            return dict(self._relation.query("mltd_source", sql.replace("{source}", "mltd_source")).fetchnumpy())
+        finally:
+            self._relation.query("mltd_source", "DROP VIEW IF EXISTS mltd_source")  # DuckDB 1 leaves it behind
 
     def hashed(self, columns: Sequence[str], casts: Sequence[str | None]) -> str:
         """Return the SQL expression of a row's hash; ``casts`` bring columns to a type that both sides have."""
