@@ -27,20 +27,24 @@ def main() -> int:
     for steps, parameters in SIZES:  # each in a process of its own: the peak of memory is the process's
         command = [sys.executable, __file__, str(steps), str(parameters)]
         rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-    whole, fewer_steps, fewer_parameters = rows
+    whole = rows[0]
     held = whole["seconds"] <= BAR_SECONDS and whole["mb"] <= BAR_MB
+    bar = f"Bar: at most {BAR_SECONDS:g} s and {BAR_MB} MB. {'Held' if held else 'MISSED'}"
+    half_steps, half_parameters = (r["seconds"] / whole["seconds"] for r in rows[1:])
     lines = [
-        "`python benchmarks/diagnosis.py`: CPU time of `diagnose` on a healthy run made of numbers, with all that level default",
-        "records (norms at each step, updates and outputs at each tenth, six calls a step), and what it adds to the trace in memory.",
+        "`python benchmarks/diagnosis.py`: CPU time of `diagnose` on a healthy run made of numbers, with all that level",
+        "default records (norms at each step, updates and outputs at each tenth, six calls a step), and what it adds to",
+        "the trace in memory.",
         "",
         "| steps × parameters | CPU s | MB added | the trace, MB |",
         "|---|---|---|---|",
-        *(f"| {r['steps']:,} × {r['parameters']} | {r['seconds']:.2f} | {r['mb']:.0f} | {r['trace']:.0f} |" for r in rows),
+        *(
+            f"| {r['steps']:,} × {r['parameters']} | {r['seconds']:.2f} | {r['mb']:.0f} | {r['trace']:.0f} |"
+            for r in rows
+        ),
         "",
-        f"Half the steps take {fewer_steps['seconds'] / whole['seconds']:.2f} of the time, half the parameters "
-        f"{fewer_parameters['seconds'] / whole['seconds']:.2f}.",
-        f"Bar: at most {BAR_SECONDS:g} s and {BAR_MB} MB. {'Held' if held else 'MISSED'} "
-        f"with {whole['seconds']:.2f} s and {whole['mb']:.0f} MB.",
+        f"Half the steps take {half_steps:.2f} of the time, half the parameters {half_parameters:.2f}.",
+        f"{bar} with {whole['seconds']:.2f} s and {whole['mb']:.0f} MB.",
     ]
     print("\n".join(lines))
     write("## Diagnosis", lines)
@@ -111,7 +115,9 @@ def made(steps: int, parameters: int) -> Any:
             "digest": np.where(np.tile(kinds, steps) == CALLS.index("batch"), np.arange(steps * kinds.size) + 1, 0),
             "grad": np.tile(np.array([-1, 1, 1, -1, -1, -1], np.int8), steps),
         },
-        parameters=tuple(Parameter(name=f"layer{i}.weight", shape=(64, 64), optimizers=(0,)) for i in range(parameters)),
+        parameters=tuple(
+            Parameter(name=f"layer{i}.weight", shape=(64, 64), optimizers=(0,)) for i in range(parameters)
+        ),
         modules=tuple(Module(name=f"layer{i}", kind="Linear") for i in range(modules)),
         optimizers=(OptimizerInfo(name="Adam", parameters=parameters),),
         streams=("train.py:12",),

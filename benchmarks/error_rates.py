@@ -78,7 +78,7 @@ def judge(name: str, module: ModuleType, seed: int, variant: str) -> dict[str, A
         warnings.simplefilter("ignore")
         with mltd.record() as run:
             module.train(seed, **arguments)
-        diagnosis = mltd.diagnose(run, probe=False)
+        diagnosis = mltd.diagnose(run)
     accepted, where = module.META.get("faults", []), module.META.get("where", "")
     hits = [f for f in diagnosis.failed if f.id in accepted]
     root = diagnosis.roots[0] if diagnosis.roots else None
