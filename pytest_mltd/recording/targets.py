@@ -25,6 +25,7 @@ class Labels:
         self._counts = np.zeros(classes)
         self._weighted = np.zeros(classes)
         self._ignored = 0
+        self._empty = 0  # batches without a label that counts
         self._batches: list[float] = []  # the entropy within each
 
     def add(self, term: Term) -> None:
@@ -44,11 +45,15 @@ class Labels:
         self._weighted += counts if weight is None else counts * weight.double().numpy()
         if kept.size:
             self._batches.append(_entropy(counts))
+        elif labels.size:
+            self._empty += 1
 
     def details(self) -> dict[str, Any]:
         """Return the entropy in nats of all labels, and that within a batch; none of too few for their classes."""
         seen, count = int((self._counts > 0).sum()), float(self._counts.sum())
         found: dict[str, Any] = {"labels": int(count), "labels_seen": seen, "ignored": self._ignored}
+        if self._empty:
+            found["empty_batches"] = self._empty
         if seen and count >= _ENOUGH * seen:
             # the plain estimate is too low by (classes - 1) / 2n (Miller and Madow, 1955)
             found["entropy"] = _entropy(self._weighted) + (seen - 1) / (2 * count)

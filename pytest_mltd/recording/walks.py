@@ -199,8 +199,8 @@ class _Kept:
 
     @property
     def worth_telling(self) -> bool:
-        """Whether it is a loss function, or was given what it should not be given."""
-        return bool(self._gatherer or self._fed or self._broadcast)
+        """Whether it is more than some product."""
+        return self._first != "product" or self._broadcast is not None
 
     def add(self, term: terms.Term, alone: bool) -> None:
         """Take one look at a term of this kind; no node of it is kept."""

@@ -1,0 +1,514 @@
+"""Questions about the loss itself: what it is computed from, and what it keeps alive.
+
+They are answered by the graph that each loss carries, which a recording looks at in the first backwards and each 50th after.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pytest_mltd.checks.runs.curves import curves, no_training
+from pytest_mltd.checks.runs.places import counted, listed
+from pytest_mltd.core.asking import asserting, check, sift
+from pytest_mltd.core.findings import Finding, Table, not_asked
+from pytest_mltd.core.rendering import number
+from pytest_mltd.core.traces import Fact, Trace, as_trace
+
+_LIKELIHOODS = ("cross_entropy", "nll_loss")
+_SYMPTOMS = ("losses.*", "gradients.vanishing", "updates.*")
+
+
+@check("run", explains=_SYMPTOMS, rank=10)
+def check_double_softmax(run: Any, *, allow: Mapping[str, str] | None = None) -> Finding:
+    """Ask whether a softmax or sigmoid comes before a loss that applies one itself.
+
+    A cross entropy then takes probabilities for logits: its gradients are small, and it cannot fall below ln(1 + (C - 1) / e)
+    for C classes. A logarithm in between makes logits of them again, and a log_softmax may come twice: both are fine.
+
+    Args:
+        run: a recording, a run or a trace.
+        allow: reasons by loss stream (the line of backward).
+
+    Raises:
+        TypeError: ``run`` is no recorded run.
+    """
+    trace = as_trace(run)
+    terms = [f for f in _terms(trace) if f.details.get("loss") != "difference"]
+    if not terms:
+        return not_asked(_unseen(trace))
+    kept, allowed = _sifted(allow, [f for f in terms if f.details.get("fed_by")])
+    if not kept:
+        return _passed("no softmax or sigmoid comes before a loss that applies one itself", terms, allowed)
+    fact = kept[0]
+    d = fact.details
+    first, loss = str(d["fed_by"]), str(d["loss"])
+    module = _only_module(trace, "Softmax" if first == "softmax" else "Sigmoid")
+    what = f"'{module}', a {first}," if module else f"a {first}"
+    floor = _floor(first, loss, d.get("classes"))
+    return Finding(
+        ok=False,
+        headline=f"{what} comes before {_named(loss)} in the loss of '{fact.who}', in {d['fed']} of "
+        f"{counted(int(d['looks']), 'look')} at its graph: the loss applies {_applied(loss)} itself, to probabilities instead of logits",
+        culprit=fact.who,
+        amount=floor,
+        step=fact.step,
+        table=_level_table(trace, fact.who, floor),
+        shows="Probabilities lie between 0 and 1, so as logits they differ by 1 at most: the answer stays unsure, and its "
+        "gradients are small.",
+        next_step=f"leave the {first} out of what the loss is given, and apply it where probabilities are read",
+        allowed=allowed,
+    )
+
+
+@check("run", explains=_SYMPTOMS, rank=10)
+def check_loss_broadcast(run: Any, *, allow: Mapping[str, str] | None = None) -> Finding:
+    """Ask whether predictions and targets of different shapes were broadcast against each other in the loss.
+
+    ``(N, 1)`` against ``(N,)`` becomes ``(N, N)``: each prediction is compared with every target. Where the program itself put
+    the axis in (``x[:, None]``), or both sides are the model's, all pairs are meant.
+
+    Args:
+        run: a recording, a run or a trace.
+        allow: reasons by loss stream (the line of backward).
+
+    Raises:
+        TypeError: ``run`` is no recorded run.
+    """
+    trace = as_trace(run)
+    terms = _terms(trace)
+    if not terms:
+        return not_asked(_unseen(trace))
+    kept, allowed = _sifted(allow, [f for f in terms if f.details.get("compared")])
+    if not kept:
+        return _passed("predictions and targets of each loss have one shape", terms, allowed)
+    fact = kept[0]
+    d = fact.details
+    prediction, target, compared = (_shape(d[name]) for name in ("prediction", "target", "compared"))
+    n = int(d["compared"][0])
+    others = ("prediction", "target") if d["loss"] != "product" else ("factor", "other factor")
+    return Finding(
+        ok=False,
+        headline=f"broadcasting in the loss of '{fact.who}': a {others[0]} of shape {prediction} against a {others[1]} of "
+        f"shape {target} becomes {compared} in {_named(str(d['loss']))}, every one against every other",
+        culprit=fact.who,
+        amount=float(n * n),
+        step=fact.step,
+        table=Table(
+            ("", "shape", "numbers"),
+            (
+                (others[0], prediction, n),
+                (others[1], target, n),
+                ("what the loss averages", compared, n * n),
+            ),
+            culprit=2,
+        ),
+        shows=f"The shapes differ, so {n:,} numbers became {n * n:,}: rows no longer belong together, and a constant near the "
+        "mean of the targets is the best answer to all of them.",
+        next_step="give both one shape: prediction.squeeze(-1), or target.unsqueeze(-1)",
+        allowed=allowed,
+    )
+
+
+@check("run", explains=_SYMPTOMS, rank=10)
+def check_softmax_axis(run: Any, *, max_rows_off: float = 0.5, allow: Mapping[str, str] | None = None) -> Finding:
+    """Ask whether a softmax runs over another axis than the one whose entries compete.
+
+    Over the batch instead of the classes; over a single class, where it is always 1; over classes that a view has mixed up
+    where a transposition was meant; in attention over the queries or the batch instead of the keys.
+
+    Args:
+        run: a recording, a run or a trace.
+        max_rows_off: the highest share of rows whose probabilities do not sum to 1 (within a tenth); a guess: they all do, or
+            nearly none does.
+        allow: reasons by loss stream (the line of backward).
+
+    Raises:
+        TypeError: ``run`` is no recorded run.
+        ValueError: ``max_rows_off`` is no share.
+    """
+    trace = as_trace(run)
+    if not 0 < max_rows_off < 1:
+        raise ValueError(f"max_rows_off: a share between 0 and 1 is needed, not {max_rows_off!r}")
+    terms = [f for f in _terms(trace) if f.details.get("loss") in _LIKELIHOODS]
+    turned = [f for f in trace.facts if f.kind == "attention_axis"]
+    if not terms and not turned:
+        return not_asked(_unseen(trace))
+    wrong = [f for f in terms if _axis_fault(f.details, max_rows_off)]
+    kept, allowed = _sifted(allow, [*wrong, *turned])
+    if not kept:
+        headline = f"each softmax runs over the axis that it is for (max_rows_off={max_rows_off:g})"
+        return _passed(headline, terms, allowed, limit=("max_rows_off", max_rows_off))
+    fact = kept[0]
+    if fact.kind == "attention_axis":
+        return _attention_finding(fact, max_rows_off, allowed)
+    what, shows, next_step = _axis_words(fact.details)
+    share = fact.details.get("rows_off", 0) / max(fact.details.get("rows_summed", 0), 1)
+    return Finding(
+        ok=False,
+        headline=f"softmax over the wrong axis in the loss of '{fact.who}': {what} (max_rows_off={max_rows_off:g})",
+        culprit=fact.who,
+        amount=share,
+        limit=("max_rows_off", max_rows_off),
+        step=fact.step,
+        shows=shows,
+        next_step=next_step,
+        allowed=allowed,
+    )
+
+
+@check("run", explains=_SYMPTOMS, rank=10)
+def check_missing_log(run: Any, *, max_sum: float = 1.5, allow: Mapping[str, str] | None = None) -> Finding:
+    """Ask whether nll_loss is given logits or probabilities, where it takes their logarithms.
+
+    Args:
+        run: a recording, a run or a trace.
+        max_sum: the highest median, over rows, of what the exponentials of a row sum to: a factor of 1 is meant, and an
+            epsilon within the logarithm adds little; a guess.
+        allow: reasons by loss stream (the line of backward).
+
+    Raises:
+        TypeError: ``run`` is no recorded run.
+        ValueError: ``max_sum`` is not above 1.
+    """
+    trace = as_trace(run)
+    if not max_sum > 1:
+        raise ValueError(f"max_sum: a number above 1 is needed, not {max_sum!r}")
+    terms = [f for f in _terms(trace) if f.details.get("loss") in _LIKELIHOODS]
+    if not terms:
+        return not_asked(_unseen(trace))
+    raw = [f for f in terms if f.details["loss"] == "nll_loss" and f.details.get("given") not in ("log", "log_softmax")]
+    kept, allowed = _sifted(allow, [f for f in raw if f.details.get("row_sum", 1.0) > max_sum])
+    if not kept:
+        headline = f"likelihoods are given logarithms of probabilities (max_sum={max_sum:g})"
+        return _passed(headline, terms, allowed, limit=("max_sum", max_sum))
+    fact = kept[0]
+    given = str(fact.details.get("given") or "")
+    total = float(fact.details["row_sum"])
+    words = f"probabilities (of a {given})" if given else "numbers that are no log-probabilities (logits?)"
+    return Finding(
+        ok=False,
+        headline=f"nll_loss in the loss of '{fact.who}' is given {words}: their exponentials sum to "
+        f"{number(total)} in a row (max_sum={max_sum:g}), the logarithm is missing",
+        culprit=fact.who,
+        amount=total,
+        limit=("max_sum", max_sum),
+        step=fact.step,
+        shows="Without the normalisation the loss falls by making every number larger, below zero and without end."
+        if not given
+        else "The loss is minus a probability: it lies between -1 and 0, and its gradients vanish where the answer is wrong.",
+        next_step="use cross_entropy on the logits, or apply log_softmax before nll_loss",
+        allowed=allowed,
+    )
+
+
+@check("run", explains=("losses.*",), rank=14)
+def check_target_range(run: Any, *, max_excess: float = 0.5, allow: Mapping[str, str] | None = None) -> Finding:
+    """Ask whether a binary cross entropy is given targets far outside of 0 to 1, which it takes without a word.
+
+    Labels of -1 and 1, of 1 and 2, or pixels up to 255 turn its sign: the loss falls below zero without end.
+
+    Args:
+        run: a recording, a run or a trace.
+        max_excess: how far, as an absolute number, targets may lie outside of 0 to 1; a guess: smoothed labels of
+            discriminators reach 1.2 by convention.
+        allow: reasons by loss stream (the line of backward).
+
+    Raises:
+        TypeError: ``run`` is no recorded run.
+        ValueError: ``max_excess`` is negative.
+    """
+    trace = as_trace(run)
+    if not max_excess >= 0:
+        raise ValueError(f"max_excess: a number of 0 or more is needed, not {max_excess!r}")
+    terms = [f for f in _terms(trace) if str(f.details.get("loss")).startswith("binary") and "low" in f.details]
+    if not terms:
+        return not_asked(_unseen(trace))
+    excess = {f.who: max(-float(f.details["low"]), float(f.details["high"]) - 1) for f in terms}
+    kept, allowed = _sifted(allow, [f for f in terms if not excess[f.who] <= max_excess])
+    if not kept:
+        headline = f"targets of binary cross entropies lie in 0 to 1, within {max_excess:g} (max_excess={max_excess:g})"
+        return _passed(headline, terms, allowed, limit=("max_excess", max_excess))
+    fact = kept[0]
+    low, high = (number(float(fact.details[name])) for name in ("low", "high"))
+    return Finding(
+        ok=False,
+        headline=f"labels out of range in the loss of '{fact.who}': targets of {fact.details['loss']} go from {low} to {high}, "
+        f"and 0 to 1 is meant (max_excess={max_excess:g})",
+        culprit=fact.who,
+        amount=excess[fact.who],
+        limit=("max_excess", max_excess),
+        step=fact.step,
+        shows="Beyond 1 and below 0 there is no best answer: the loss falls as long as the logits grow.",
+        next_step="bring the targets to 0 and 1: (y + 1) / 2, y - 1, y / 255, whatever they are codes of",
+        allowed=allowed,
+    )
+
+
+@check("run", explains=("gradients.nonfinite", "losses.*"), rank=8)
+def check_ignored_labels(run: Any, *, max_empty: int = 0, allow: Mapping[str, str] | None = None) -> Finding:
+    """Ask whether whole batches have only labels that the loss leaves out (``ignore_index``): their mean is NaN.
+
+    Args:
+        run: a recording, a run or a trace.
+        max_empty: the most batches without a label that counts; 0 by definition: the mean over nothing is NaN.
+        allow: reasons by loss stream (the line of backward).
+
+    Raises:
+        TypeError: ``run`` is no recorded run.
+        ValueError: ``max_empty`` is negative.
+    """
+    trace = as_trace(run)
+    if max_empty < 0:
+        raise ValueError(f"max_empty: a count of 0 or more is needed, not {max_empty!r}")
+    terms = [f for f in _terms(trace) if f.details.get("loss") in _LIKELIHOODS and "ignored" in f.details]
+    if not terms:
+        return not_asked(_unseen(trace))
+    empty = [f for f in terms if f.details.get("empty_batches", 0) > max_empty and f.details.get("reduction") == "mean"]
+    kept, allowed = _sifted(allow, empty)
+    if not kept:
+        headline = f"no batch that was looked at has only ignored labels (max_empty={max_empty})"
+        return _passed(headline, terms, allowed, limit=("max_empty", float(max_empty)))
+    fact = kept[0]
+    d = fact.details
+    count = int(d["empty_batches"])
+    return Finding(
+        ok=False,
+        headline=f"all labels are ignored in {count:,} of {counted(int(d['looks']), 'batch', 'batches')} looked at in the loss "
+        f"of '{fact.who}' (max_empty={max_empty})",
+        culprit=fact.who,
+        amount=float(count),
+        limit=("max_empty", float(max_empty)),
+        step=fact.step,
+        table=Table(
+            ("labels", "count"), (("that count", int(d["labels"])), ("left out (ignore_index)", int(d["ignored"]))), 1
+        ),
+        shows="The loss is a mean over the labels that count: over none it is 0 / 0, NaN.",
+        next_step="leave such batches out, or divide the summed loss by max(count, 1)",
+        allowed=allowed,
+    )
+
+
+@check("run", rank=20)
+def check_kept_graph(run: Any, *, min_followed: int = 9, allow: Mapping[str, str] | None = None) -> Finding:
+    """Ask whether the graphs of all losses are kept, so that memory grows with every step.
+
+    Either the loss itself reaches back into earlier steps, further each time (a hidden state that is never detached, a sum of
+    losses on which backward is called again), or the program holds losses together with their graphs (``total += loss``).
+
+    Args:
+        run: a recording, a run or a trace.
+        min_followed: the fewest losses whose graphs were followed; a guess: nine are the first five and each 50th up to
+            step 200, more than a window of truncated backpropagation or an epoch's sum usually spans.
+        allow: reasons by loss stream (the line of backward).
+
+    Raises:
+        TypeError: ``run`` is no recorded run.
+        ValueError: ``min_followed`` is below 6.
+    """
+    trace = as_trace(run)
+    if min_followed < 6:
+        raise ValueError(f"min_followed: 6 losses or more are needed, not {min_followed!r}")
+    graphs = [f for f in trace.facts if f.kind == "graph"]
+    if not graphs:
+        return not_asked(_unseen(trace))
+    long = [f for f in graphs if int(f.details.get("followed", 0)) >= min_followed or _reaches_back(f.details)]
+    if not long:
+        most = max(int(f.details.get("followed", 0)) for f in graphs)
+        return not_asked(f"the graphs of {most} losses were followed, of at least {min_followed}")
+    kept, allowed = _sifted(allow, [f for f in long if _reaches_back(f.details) or _all_held(f.details)])
+    if not kept:
+        return Finding(
+            ok=True,
+            headline=f"the graph of each loss is let go (min_followed={min_followed})",
+            limit=("min_followed", float(min_followed)),
+            looked_at=f"losses of {listed([f.who for f in long])}",
+            allowed=allowed,
+        )
+    fact = kept[0]
+    d = fact.details
+    nodes = [int(n) for n in d["nodes"]]
+    if _reaches_back(d):
+        what = f"reaches back into earlier steps, further each time: from {nodes[0]:,} to {nodes[-1]:,} operations"
+        shows = "Backward runs through the old steps again and again; time and memory grow with each."
+        next_step = (
+            "detach what is carried to the next step (h = h.detach()), and call backward on one step's loss only"
+        )
+    else:
+        what = f"is kept after its step: {d['held']} of {counted(int(d['followed']), 'loss', 'losses')} followed are still held"
+        shows = "Something holds each loss together with its graph, as total += loss or losses.append(loss) does: memory grows."
+        next_step = "keep numbers instead of tensors: loss.item(), or loss.detach()"
+    return Finding(
+        ok=False,
+        headline=f"the graph of the loss of '{fact.who}' {what} (min_followed={min_followed})",
+        culprit=fact.who,
+        amount=float(nodes[-1]),
+        limit=("min_followed", float(min_followed)),
+        step=fact.step,
+        table=Table(
+            ("look", "operations in the graph", "of earlier steps"),
+            tuple((i, n, int(o)) for i, (n, o) in enumerate(zip(nodes, d["old"], strict=True)))[-6:],
+        ),
+        shows=shows,
+        next_step=next_step,
+        allowed=allowed,
+    )
+
+
+assert_no_double_softmax = asserting(check_double_softmax)
+assert_no_loss_broadcast = asserting(check_loss_broadcast)
+assert_no_softmax_axis = asserting(check_softmax_axis)
+assert_no_missing_log = asserting(check_missing_log)
+assert_no_target_range = asserting(check_target_range)
+assert_no_ignored_labels = asserting(check_ignored_labels)
+assert_no_kept_graph = asserting(check_kept_graph)
+
+
+def _terms(trace: Trace) -> list[Fact]:
+    return [f for f in trace.facts if f.kind in ("term", "targets") and "looks" in f.details]
+
+
+def _unseen(trace: Trace) -> str:
+    """Say why there is nothing to examine."""
+    if reason := no_training(trace):
+        return reason
+    if not any(f.kind == "graph" for f in trace.facts):
+        return "the graphs of the losses were not looked at (a trace of numbers only, or an earlier recorder)"
+    return "no loss function of the kind that they ask of was seen in the graphs of the losses"
+
+
+def _sifted(allow: Mapping[str, str] | None, facts: Sequence[Fact]) -> tuple[list[Fact], tuple[tuple[str, str], ...]]:
+    """Part what is wrong into that to judge, what was seen first before what was seen later, and what a person allowed."""
+    kept, allowed = sift(allow, dict.fromkeys(f.who for f in facts))
+    return sorted((f for f in facts if f.who in kept), key=lambda f: f.step), allowed
+
+
+def _passed(
+    headline: str,
+    terms: Iterable[Fact],
+    allowed: tuple[tuple[str, str], ...],
+    limit: tuple[str, float] | None = None,
+) -> Finding:
+    seen = [f"{f.details['loss']} of '{f.who}' ({counted(int(f.details['looks']), 'look')})" for f in terms]
+    rest = f" and {len(seen) - 4} more" if len(seen) > 4 else ""
+    return Finding(
+        ok=True, headline=headline, limit=limit, looked_at=", ".join(seen[:4]) + rest or "attention", allowed=allowed
+    )
+
+
+def _named(loss: str) -> str:
+    """Return what a person calls a loss that was recognised by its graph."""
+    return {
+        "difference": "the difference",
+        "product": "a product",
+        "softmax": "another softmax",
+        "sigmoid": "another sigmoid",
+        "log_softmax": "log_softmax (a cross entropy by hand)",
+        "logsumexp": "logsumexp (a distribution's logits)",
+        "log_sigmoid": "logsigmoid",
+    }.get(loss, loss)
+
+
+def _applied(loss: str) -> str:
+    return "a sigmoid" if "logits" in loss or "sigmoid" in loss else "a softmax"
+
+
+def _floor(first: str, loss: str, classes: Any) -> float | None:
+    """Return the lowest loss that probabilities as logits can reach: the right class at 1, all others at 0."""
+    if loss == "cross_entropy" and isinstance(classes, int) and classes > 1:
+        return math.log(1 + (classes - 1) / math.e)
+    if loss == "binary_cross_entropy_with_logits" and first == "sigmoid":
+        return math.log1p(math.exp(-1))
+    return None
+
+
+def _level_table(trace: Trace, stream: str, floor: float | None) -> Table | None:
+    """Show the loss's course beside the level that it cannot fall below."""
+    curve = next((c for c in curves(trace) if c.name == stream and c.finite.size), None)
+    if curve is None or floor is None:
+        return None
+    v = curve.finite
+    rows = (("first", float(v[0])), ("last", curve.late), ("lowest that it can reach", floor))
+    return Table(("loss", "value"), rows, culprit=2)
+
+
+def _only_module(trace: Trace, kind: str) -> str:
+    """Return the name of the module that is the softmax (or sigmoid) in question, "" where it may be another or a function."""
+    leaves = [m for m in trace.modules if not m.root]
+    found = [m.name for m in leaves if m.kind == kind]
+    return found[0] if len(found) == 1 and leaves[-1].kind == kind else ""
+
+
+def _shape(numbers: Any) -> str:
+    return str(tuple(int(n) for n in numbers))
+
+
+def _axis_fault(details: Mapping[str, Any], max_rows_off: float) -> bool:
+    if details.get("classes") == 1 or details.get("viewed"):
+        return True
+    if details.get("given") not in ("log", "log_softmax") or details.get("classes") == details.get("rows"):
+        return False  # a square table of similarities may be read by its columns
+    return bool(details.get("rows_off", 0) > max_rows_off * details.get("rows_summed", math.inf))
+
+
+def _axis_words(details: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return what is wrong, what it shows, and the next step."""
+    if details.get("classes") == 1:
+        return (
+            f"{details['loss']} has one class only, and over one class every probability is 1",
+            "The loss is 0 whatever the net answers, and so are its gradients.",
+            "use binary_cross_entropy_with_logits for one output, or give the last layer an output for each class",
+        )
+    if details.get("viewed"):
+        old, new = (_shape(shape) for shape in details["viewed"])
+        return (
+            f"a view makes {new} of {old}, which mixes up places and classes",
+            "A view keeps the order of the numbers in memory: what lies along the class axis afterwards are other places.",
+            "use transpose(1, 2) or permute instead of view or reshape",
+        )
+    rows = f"{int(details['rows_off']):,} of {counted(int(details['rows_summed']), 'row')}"
+    total = number(float(details["row_sum"]))
+    return (
+        f"in {rows} the probabilities of the {details['classes']} classes sum to {total} instead of 1",
+        "It was normalised over another axis, the batch perhaps: rows compete with each other instead of classes.",
+        "apply softmax or log_softmax over the class axis (dim=1, or dim=-1 where classes come last)",
+    )
+
+
+def _attention_finding(fact: Fact, max_rows_off: float, allowed: tuple[tuple[str, str], ...]) -> Finding:
+    shape, axis = _shape(fact.details["shape"]), int(fact.details["axis"])
+    over = "the batch" if axis == 0 else "the queries"
+    return Finding(
+        ok=False,
+        headline=f"softmax over the wrong axis within the loss of '{fact.who}': attention weights of shape {shape} are "
+        f"normalised over axis {axis}, {over}, and sum over the last one (max_rows_off={max_rows_off:g})",
+        culprit=fact.who,
+        limit=("max_rows_off", max_rows_off),
+        step=fact.step,
+        shows="What a query takes from the keys does not sum to 1: "
+        + ("samples of a batch share their weights." if axis == 0 else "queries compete for each key."),
+        next_step="use softmax(dim=-1) on the scores",
+        allowed=allowed,
+    )
+
+
+def _reaches_back(details: Mapping[str, Any]) -> bool:
+    """Whether the part of the graph that is older than the look before grows from each look to the next.
+
+    Six looks, so that one of them comes 50 steps later; a graph that ends the walk at its bound counts as growing.
+    """
+    old, nodes = (np.asarray(details.get(name, ()), dtype=np.float64) for name in ("old", "nodes"))
+    if old.size < 6 or not old[-1] > 0:
+        return False
+    grows = (np.diff(old) > 0) & (np.diff(nodes) > 0)
+    return bool((grows | (nodes[1:] >= _BOUND)).all())
+
+
+def _all_held(details: Mapping[str, Any]) -> bool:
+    return bool(details.get("held") == details.get("followed"))
+
+
+_BOUND = 50_000  # nodes, after which a walk ends
