@@ -16,7 +16,7 @@ from torch.nn.modules import module as nn_module
 from torch.optim import lr_scheduler
 
 from pytest_mltd.core.traces import CALLS
-from pytest_mltd.recording import hooks
+from pytest_mltd.recording import hooks, patches
 from pytest_mltd.recording.recorder import Cut, cut_after, record
 
 
@@ -33,7 +33,7 @@ def attributes():
         *((scaler, n) for n in ("scale", "unscale_", "step", "update")),
         *((m, n) for m in (utils, utils.clip_grad) for n in ("clip_grad_norm_", "clip_grad_value_")),
         *((m, n) for m in (torch, torch.serialization) for n in ("save", "load")),
-        *((torch._C._nn, n) for n in hooks.LOSS_FUNCTIONS),
+        *((torch._C._nn, n) for n in patches.LOSS_FUNCTIONS),
         (torch, "binary_cross_entropy_with_logits"),
         *((m, "manual_seed") for m in (torch, torch.random)),
         (torch, "seed"),
@@ -94,13 +94,13 @@ class TestEverythingIsPutBack:
     @pytest.mark.parametrize("after", [0, 1, 12, 30])
     def test_after_ctrl_c_while_they_are_being_installed(self, monkeypatch, after):
         """What was in place by then is put back."""
-        before, contexts = attributes(), hooks._contexts
+        before, contexts = attributes(), patches.contexts
 
         def interrupted():
             yield from itertools.islice(contexts(), after)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(hooks, "_contexts", interrupted)
+        monkeypatch.setattr(patches, "contexts", interrupted)
         for block in (record, lambda: cut_after(3)):
             with pytest.raises(KeyboardInterrupt), block():
                 pass
@@ -412,7 +412,7 @@ class TestErrorsOfOurs:
 SCRIPTED = """
 import torch
 from torch.nn import functional as F
-from pytest_mltd.recording import hooks
+from pytest_mltd.recording import patches
 from pytest_mltd.recording.recorder import record
 
 def loss(x, y): return F.mse_loss(x, y) + F.binary_cross_entropy_with_logits(x, y)
@@ -426,7 +426,7 @@ with record() as run:
     scripted(torch.ones(3), torch.zeros(3))
 def third(x, y): return F.mse_loss(x, y) + F.huber_loss(x, y) + F.l1_loss(x, y)
 torch.jit.script(third)
-assert not [p for p in torch.jit._builtins._builtin_ops if getattr(p[0], "__module__", "") == hooks.__name__]
+assert not [p for p in torch.jit._builtins._builtin_ops if getattr(p[0], "__module__", "") == patches.__name__]
 """
 
 
