@@ -52,7 +52,7 @@ def check_double_softmax(run: Any, *, allow: Mapping[str, str] | None = None) ->
     return Finding(
         ok=False,
         headline=f"{what} comes before {_named(loss)} in the loss of '{fact.who}', in {d['fed']} of "
-        f"{counted(int(d['looks']), 'look')} at its graph: the loss applies {_applied(loss)} itself, to probabilities instead of logits",
+        f"{counted(int(d['looks']), 'look')}: the loss applies {_applied(loss)} itself, to probabilities instead of logits",
         culprit=fact.who,
         amount=floor,
         step=fact.step,
@@ -85,32 +85,7 @@ def check_loss_broadcast(run: Any, *, allow: Mapping[str, str] | None = None) ->
     kept, allowed = _sifted(allow, [f for f in terms if f.details.get("compared")])
     if not kept:
         return _passed("predictions and targets of each loss have one shape", terms, allowed)
-    fact = kept[0]
-    d = fact.details
-    prediction, target, compared = (_shape(d[name]) for name in ("prediction", "target", "compared"))
-    n = int(d["compared"][0])
-    others = ("prediction", "target") if d["loss"] != "product" else ("factor", "other factor")
-    return Finding(
-        ok=False,
-        headline=f"broadcasting in the loss of '{fact.who}': a {others[0]} of shape {prediction} against a {others[1]} of "
-        f"shape {target} becomes {compared} in {_named(str(d['loss']))}, every one against every other",
-        culprit=fact.who,
-        amount=float(n * n),
-        step=fact.step,
-        table=Table(
-            ("", "shape", "numbers"),
-            (
-                (others[0], prediction, n),
-                (others[1], target, n),
-                ("what the loss averages", compared, n * n),
-            ),
-            culprit=2,
-        ),
-        shows=f"The shapes differ, so {n:,} numbers became {n * n:,}: rows no longer belong together, and a constant near the "
-        "mean of the targets is the best answer to all of them.",
-        next_step="give both one shape: prediction.squeeze(-1), or target.unsqueeze(-1)",
-        allowed=allowed,
-    )
+    return _broadcast_finding(kept[0], allowed)
 
 
 @check("run", explains=_SYMPTOMS, rank=10)
@@ -328,34 +303,7 @@ def check_kept_graph(run: Any, *, min_followed: int = 9, allow: Mapping[str, str
             looked_at=f"losses of {listed([f.who for f in long])}",
             allowed=allowed,
         )
-    fact = kept[0]
-    d = fact.details
-    nodes = [int(n) for n in d["nodes"]]
-    if _reaches_back(d):
-        what = f"reaches back into earlier steps, further each time: from {nodes[0]:,} to {nodes[-1]:,} operations"
-        shows = "Backward runs through the old steps again and again; time and memory grow with each."
-        next_step = (
-            "detach what is carried to the next step (h = h.detach()), and call backward on one step's loss only"
-        )
-    else:
-        what = f"is kept after its step: {d['held']} of {counted(int(d['followed']), 'loss', 'losses')} followed are still held"
-        shows = "Something holds each loss together with its graph, as total += loss or losses.append(loss) does: memory grows."
-        next_step = "keep numbers instead of tensors: loss.item(), or loss.detach()"
-    return Finding(
-        ok=False,
-        headline=f"the graph of the loss of '{fact.who}' {what} (min_followed={min_followed})",
-        culprit=fact.who,
-        amount=float(nodes[-1]),
-        limit=("min_followed", float(min_followed)),
-        step=fact.step,
-        table=Table(
-            ("look", "operations in the graph", "of earlier steps"),
-            tuple((i, n, int(o)) for i, (n, o) in enumerate(zip(nodes, d["old"], strict=True)))[-6:],
-        ),
-        shows=shows,
-        next_step=next_step,
-        allowed=allowed,
-    )
+    return _kept_finding(kept[0], min_followed, allowed)
 
 
 assert_no_double_softmax = asserting(check_double_softmax)
@@ -440,6 +388,63 @@ def _only_module(trace: Trace, kind: str) -> str:
     leaves = [m for m in trace.modules if not m.root]
     found = [m.name for m in leaves if m.kind == kind]
     return found[0] if len(found) == 1 and leaves[-1].kind == kind else ""
+
+
+def _broadcast_finding(fact: Fact, allowed: tuple[tuple[str, str], ...]) -> Finding:
+    d = fact.details
+    first, second, both = (_shape(d[name]) for name in ("prediction", "target", "compared"))
+    n = int(d["compared"][0])
+    one, other = ("value", "factor") if d["loss"] == "product" else ("prediction", "target")
+    shows = {
+        "product": "each value is weighed with the sum of all factors, and those of its own row count for nothing.",
+    }.get(str(d["loss"]), "a constant near the mean of the targets is the best answer to all of them.")
+    return Finding(
+        ok=False,
+        headline=f"broadcasting in the loss of '{fact.who}': a {one} of shape {first} against a {other} of shape {second} "
+        f"becomes {both} in {_named(str(d['loss']))}, every one against every other",
+        culprit=fact.who,
+        amount=float(n * n),
+        step=fact.step,
+        table=Table(
+            ("", "shape", "numbers"),
+            ((one, first, n), (other, second, n), ("what the loss sees", both, n * n)),
+            culprit=2,
+        ),
+        shows=f"The shapes differ, so {n:,} numbers became {n * n:,}: rows no longer belong together, {shows}",
+        next_step=f"give both one shape: {one}.squeeze(-1), or {other}.unsqueeze(-1)",
+        allowed=allowed,
+    )
+
+
+def _kept_finding(fact: Fact, min_followed: int, allowed: tuple[tuple[str, str], ...]) -> Finding:
+    d = fact.details
+    nodes, old = ([int(n) for n in d[name]] for name in ("nodes", "old"))
+    held, followed = int(d["held"]), int(d["followed"])
+    table = None
+    if _reaches_back(d):
+        what = f"reaches back into earlier steps, further each time: from {nodes[0]:,} to {nodes[-1]:,} operations"
+        shows = "Backward runs through the old steps again and again; time and memory grow with each."
+        next_step = (
+            "detach what is carried to the next step (h = h.detach()), and call backward on one step's loss only"
+        )
+        rows = tuple(enumerate(zip(nodes, old, strict=True)))[-6:]
+        table = Table(("look", "operations", "of earlier steps"), tuple((i, *pair) for i, pair in rows), len(rows) - 1)
+    else:
+        what = f"is kept after its step: {held:,} of {counted(followed, 'loss', 'losses')} followed are still held"
+        shows = "Something holds each loss together with its graph, as total += loss or losses.append(loss) does: memory grows."
+        next_step = "keep numbers instead of tensors: loss.item(), or loss.detach()"
+    return Finding(
+        ok=False,
+        headline=f"the graph of the loss of '{fact.who}' {what} (min_followed={min_followed})",
+        culprit=fact.who,
+        amount=float(nodes[-1] if table else held),
+        limit=("min_followed", float(min_followed)),
+        step=fact.step,
+        table=table,
+        shows=shows,
+        next_step=next_step,
+        allowed=allowed,
+    )
 
 
 def _shape(numbers: Any) -> str:
