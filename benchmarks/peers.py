@@ -5,8 +5,8 @@ usage: python benchmarks/peers.py [--seeds 1] [--cases DIR] [name ...]
 Its runner wants a model, optimizers and a function that makes one step. The programs are whole loops, so each runs in a thread
 that is let go until the backward after its next optimizer step whenever the runner asks for one: the program stays unedited,
 and the runner sees every step of it. The model is what the program has called before its first backward. Asked is
-``run.assert_healthy()`` as it stands, and with a loss that must fall by a tenth. Programs without an optimizer step are left
-out.
+``run.assert_healthy()`` as it stands, and with a loss that must fall by a tenth. Programs
+that its one setup cannot hold are left out, with the reason.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def verdict(program: Callable[[], Any]) -> Verdict:
     """Return what pytest-torch's runner holds against a program."""
     from pytest_torch.training_loop import TrainingSetup, run_training
 
-    steps = count_steps(program)
+    steps, ends_badly = count_steps(program)
     with Stepwise(program) as running:
         running.go()  # up to the first backward
         if not running.roots or not steps:
@@ -86,6 +86,10 @@ def verdict(program: Callable[[], Any]) -> Verdict:
 
         setup = TrainingSetup(model, {f"optimizer {i}": o for i, o in enumerate(optimizers)})
         run = run_training(lambda: setup, [None], step, steps=steps)
+        if running.error is not None and not ends_badly:
+            raise NotJudged(f"the runner breaks it: {type(running.error).__name__}")
+        if not running.stepping <= {id(o) for o in optimizers}:
+            raise NotJudged("an optimizer steps that is none of the model at the first backward")
     return failure(run.assert_healthy), failure(lambda: run.assert_healthy(min_relative_decrease=0.1))
 
 
@@ -108,6 +112,8 @@ class Stepwise:
         self._started = self._stepped = False
         self.roots: list[torch.nn.Module] = []
         self.loss: torch.Tensor | None = None
+        self.error: Exception | None = None  # that ended the program
+        self.stepping: set[int] = set()  # optimizers that have stepped
 
     def __enter__(self) -> Stepwise:
         self._thread.start()
@@ -132,8 +138,13 @@ class Stepwise:
 
     def _run(self) -> None:
         self._go.acquire()
-        with quiet(), self._watched(), contextlib.suppress(Ended, Exception):
-            self._program()
+        try:
+            with quiet(), self._watched():
+                self._program()
+        except Ended:
+            pass
+        except Exception as error:
+            self.error = error
         self.over = True
         self._stopped.release()
 
@@ -158,6 +169,7 @@ class Stepwise:
         def stepped(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             if threading.get_ident() == mine:
                 self._stepped = True  # the runner writes its record after this hook
+                self.stepping.add(id(optimizer))
 
         handles = [register_module_forward_pre_hook(called), register_optimizer_step_post_hook(stepped)]
         torch.autograd._engine_run_backward = backward
@@ -169,15 +181,15 @@ class Stepwise:
                 handle.remove()
 
 
-def count_steps(program: Callable[[], Any]) -> int:
-    """Return how often a program stops after its first backward was reached."""
+def count_steps(program: Callable[[], Any]) -> tuple[int, bool]:
+    """Return how often a program stops after its first backward was reached, and whether it ends with an error."""
     count = 0
     with Stepwise(program) as running:
         running.go()
         while not running.over:
             running.go()
             count += 1
-    return count
+    return count, running.error is not None
 
 
 @contextlib.contextmanager
