@@ -26,6 +26,8 @@ class Forwards:
         self._lane = lane
         self._roots: Identities[bool] = Identities()  # what was called outside of all others: does it have parameters
         self.batch: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self.batch_model: torch.nn.Module | None = None  # the root that it went into
+        self._unfinished = False  # whether that call goes on: its keywords are not known yet
         self.outputs: dict[int, tuple[Statistics, int]] = {}
         self.digests: dict[int, int] = {}
 
@@ -37,14 +39,24 @@ class Forwards:
             self._roots.put(module, known)
         return known
 
-    def keep_batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Keep a copy of the first inputs that a root was given."""
-        if (
-            self.batch is None
-            and sum(t.numel() * t.element_size() for t in tensors_in((args, dict(kwargs)))) < _KEPT_BYTES
-        ):
+    def keep_batch(self, module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+        """Keep a copy of the first inputs that a root was given. Keywords are heard of when the call is over."""
+        if self.batch is None and _size(args) < _KEPT_BYTES:
             with lanes.quiet():
-                self.batch = (copied(args), copied(dict(kwargs)))
+                self.batch, self.batch_model, self._unfinished = (copied(args), {}), module, True
+
+    def keep_keywords(self, module: torch.nn.Module, kwargs: Mapping[str, Any]) -> None:
+        """Keep the keyword arguments too, of the call whose batch was kept or of the first that has only keywords."""
+        if self.batch is None:
+            self.keep_batch(module, ())
+        if self._unfinished and self.batch is not None and module is self.batch_model:
+            with lanes.quiet():
+                kept = copied(dict(kwargs)) if _size((self.batch, dict(kwargs))) < _KEPT_BYTES else None
+            self.batch = (self.batch[0], kept) if kept is not None else None
+
+    def end_of_call(self) -> None:
+        """A root has returned."""
+        self._unfinished = False
 
     def output(self, module: torch.nn.Module, output: Any, above: list[Any], frame: FrameType, digest: bool) -> None:
         """Take the statistics of a leaf's or root's output."""
@@ -78,6 +90,10 @@ def tensors_in(value: Any, depth: int = 0) -> Iterator[Tensor]:
         if isinstance(value, list | tuple):
             for item in value:
                 yield from tensors_in(item, depth + 1)
+
+
+def _size(value: Any) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors_in(value))
 
 
 def copied(value: Any, depth: int = 0) -> Any:

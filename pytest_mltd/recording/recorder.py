@@ -71,6 +71,11 @@ class Recording:
         """A copy of the first training inputs of a root module, None when none was seen."""
         return self._watcher.passes.batch if self._watcher is not None else None
 
+    @property
+    def batch_model(self) -> torch.nn.Module | None:
+        """The root module that this batch went into."""
+        return self._watcher.passes.batch_model if self._watcher is not None else None
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the trace to a file, whole or not at all.
 

@@ -216,6 +216,8 @@ class Watcher(hooks.Listener):
             return
         if kwargs and not above and self._may("forwards") and self.passes.is_root(module, frame):
             self._batch_in_keywords(module, kwargs, frame)
+        if not above:
+            self.passes.end_of_call()
         if self.sampling and self._may("outputs"):
             self.passes.output(module, output, above, frame, self.level.output_digests)
 
@@ -602,7 +604,7 @@ class Watcher(hooks.Listener):
         if args:
             self._batch(who, site, args, grad)
             if grad and self.passes.batch is None:
-                self.passes.keep_batch(args, {})
+                self.passes.keep_batch(module, args)
         if mode == EVAL or not grad or self.validation.waits:
             self.validation.forward(name, self.places.text(site), self.step, mode, grad)
             self._evaluations += 1
@@ -615,8 +617,8 @@ class Watcher(hooks.Listener):
     def _batch_in_keywords(self, module: torch.nn.Module, kwargs: Any, frame: FrameType) -> None:
         grad = torch.is_grad_enabled()
         self._batch(self.spool.text(self.names.root_name(module)), self.places.index(frame), kwargs, grad)
-        if grad and self.passes.batch is None:
-            self.passes.keep_batch((), kwargs)
+        if grad:
+            self.passes.keep_keywords(module, kwargs)
 
     def _batch(self, who: int, site: int, inputs: Any, grad: bool) -> None:
         rows, digest = forwards.batch_digest(inputs, device=self._exact or self.level.output_digests)

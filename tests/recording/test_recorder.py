@@ -515,7 +515,7 @@ class TestParametersThatDoNotLearn:
         trace = run.trace
         at = [p.name for p in trace.parameters].index("0.weight")
         assert (trace.parameter_norms["grad"][:, at] > 0).all()
-        assert not [f for f in trace.facts if f.kind == "unowned"]  # it was in no optimizer for two steps, and is in one at the end
+        assert not [f for f in trace.facts if f.kind == "unowned"]  # in no optimizer for two steps, in one at the end
         assert trace.parameters[at].optimizers == (0,)
         assert (trace.steps["lr"][3], trace.steps["lr_lowest"][3]) == (0.1, 0.01)
 
@@ -644,6 +644,29 @@ class TestTheRecording:
             optimizer.step()
         assert torch.equal(run.batch[1]["inputs"], x)
         assert run.trace.calls["value"][run.trace.of("batch")].tolist() == [16]
+
+    def test_keeps_the_keywords_beside_the_positions(self):
+        """model(x, mask=causal): without its mask the batch is another one. A later call adds nothing to it."""
+
+        class Masked(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(4, 1)
+
+            def forward(self, inputs, mask=None):
+                return self.layer(inputs if mask is None else inputs * mask)
+
+        model, (x, y) = Masked(), data()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        mask = torch.ones(4)
+        with record() as run:
+            F.mse_loss(model(x, mask=mask), y).backward()
+            optimizer.step()
+            F.mse_loss(model(x, mask=torch.zeros(4)), y).backward()
+        args, keywords = run.batch
+        assert torch.equal(args[0], x)
+        assert torch.equal(keywords["mask"], mask)
+        assert run.batch_model is model
 
     def test_logs_what_the_program_says(self):
         """run.log keeps named numbers with the step they belong to."""
