@@ -7,9 +7,11 @@ from typing import Any
 
 from pytest_mltd.checks.runs.call_order import (
     cleared_before_step,
+    cleared_while_accumulating,
     clip_before_unscale,
     clip_misplaced,
     step_before_backward,
+    step_while_scaled,
 )
 from pytest_mltd.checks.runs.curves import no_steps, too_short
 from pytest_mltd.checks.runs.modes import left_in_eval, validated_in_train_mode
@@ -30,8 +32,9 @@ def check_misordered_calls(
 ) -> Finding:
     """Ask whether training's calls came in an order, or a mode, in which they do not do what they are for.
 
-    Gradients cleared between backward and step; a step before the first backward; clipping before backward, after the step or
-    before the loss scale is taken out; a model left in eval mode after validation; validation losses computed in train mode; a
+    Gradients cleared between backward and step, or between the backwards that a step was to add up; a step before the first
+    backward, or on gradients that still hold the loss scale; clipping before backward, after the step or before the loss scale
+    is taken out; a model left in eval mode after validation; validation losses computed in train mode; a
     scheduler stepped before the optimizer, or for every batch until the learning rate is practically zero.
 
     Args:
@@ -73,6 +76,8 @@ def check_misordered_calls(
 _RULES = (
     step_before_backward,
     cleared_before_step,
+    cleared_while_accumulating,
+    step_while_scaled,
     left_in_eval,
     clip_before_unscale,
     clip_misplaced,

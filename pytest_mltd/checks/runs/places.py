@@ -99,3 +99,9 @@ def root_of(trace: Trace, name: str) -> str:
         return roots[0]
     mine = [r for r in roots if name == r or name.startswith((r + ".", r + "["))]
     return max(mine, key=len, default=name.partition(".")[0].partition("[")[0])
+
+
+def made_at(trace: Trace, optimizer: int) -> str:
+    """Return ``, made at train.py:31`` for an optimizer whose line is known, else ""."""
+    known = 0 <= optimizer < len(trace.optimizers) and trace.optimizers[optimizer].site
+    return f", made at {trace.optimizers[optimizer].site}" if known else ""

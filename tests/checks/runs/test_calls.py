@@ -1,11 +1,13 @@
 """Calls in the wrong order, or in the wrong mode."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from pytest_mltd.checks.runs.calls import assert_no_misordered_calls, check_misordered_calls
 from pytest_mltd.core.findings import CheckFailed
-from pytest_mltd.core.traces import Module, Trace
+from pytest_mltd.core.traces import Module, OptimizerInfo, Trace
 
 DROPOUT = Module(name="drop", kind="Dropout")
 USUAL = ("forward", "zero_grad", "backward", "step")
@@ -234,3 +236,70 @@ def test_limits_are_shares(made):
     """The refusal begins with the argument's name."""
     with pytest.raises(ValueError, match="^max_share: a share between 0 and 1"):
         found(made(), max_share=3)
+
+
+def test_a_step_on_gradients_that_hold_the_loss_scale(made):
+    """optimizer.step() where scaler.step(optimizer) was meant."""
+    run = made()
+    run.scale[:] = 1024
+    run.optimizers = (OptimizerInfo(name="net"),)  # calls are of the name "net" here
+    finding = found(run)
+    assert finding.headline == (
+        "net steps on gradients that still hold the loss scale, in 200 of 200 steps (train.py:13): they are 1024 times too "
+        "large (max_share=0.2)"
+    )
+    run.order = [("forward", "zero_grad", "backward", "unscale", "step")] * 200
+    assert found(run).ok
+
+
+def test_a_scale_that_a_fused_optimizer_takes_out(made):
+    """It is given the scale and divides by itself."""
+    run = made()
+    run.scale[:] = 1024
+    run.optimizers = (OptimizerInfo(name="net", settings={"fused": True}),)
+    assert found(run).ok
+
+
+def test_a_scale_that_is_divided_out_by_hand(made):
+    """The step uses gradients that are smaller than those of backward by the scale."""
+    run = made()
+    run.scale[:] = 1024
+    run.optimizers = (OptimizerInfo(name="net"),)
+    run.used = run.grad / 1024
+    assert found(run).ok
+
+
+def accumulated(made, per_step, batches):
+    """Return a run of three backwards a step, with these calls, each of a batch of its own or all of one."""
+    run = made()
+    run.order = [per_step] * 200
+    trace = run.trace()
+    kinds = trace.calls["kind"]
+    digest = np.where(trace.of("batch"), np.arange(kinds.size) + 1 if batches == "own" else 7, 0)
+    columns = {**trace.calls, "digest": digest.astype(np.uint64)}
+    losses = {"step": np.repeat(np.arange(200), 3), "stream": np.zeros(600, int), "value": np.repeat(run.loss, 3)}
+    return dataclasses.replace(trace, calls=columns, losses=losses)
+
+
+CLEARED = ("batch", "forward", "zero_grad", "backward") * 3 + ("step",)
+
+
+def test_gradients_cleared_between_the_backwards_of_a_step(made):
+    """Accumulation of which only the last backward counts."""
+    finding = check_misordered_calls(accumulated(made, CLEARED, "own"))
+    assert finding.headline == (
+        "zero_grad runs between the 3 backwards of a step, before 200 of 200 steps (train.py:11): only the last of them "
+        "counts, nothing is accumulated (max_share=0.2)"
+    )
+    assert finding.culprit == "zero_grad"
+
+
+def test_accumulation_that_clears_once_a_step(made):
+    """All backwards count."""
+    order = ("zero_grad", *("batch", "forward", "backward") * 3, "step")
+    assert check_misordered_calls(accumulated(made, order, "own")).ok
+
+
+def test_two_passes_over_one_batch(made):
+    """A sharpness-aware step throws the first gradients away on purpose."""
+    assert check_misordered_calls(accumulated(made, CLEARED, "one")).ok
