@@ -71,6 +71,12 @@ def in_backward() -> bool:
     return ears is not None and ears.backwards > 0
 
 
+def running_modules() -> tuple[torch.nn.Module, ...]:
+    """Return the modules that the calling thread is inside of, the outermost first; none where no listener wants forwards."""
+    ears = _ears.get(_thread())
+    return () if ears is None else tuple(ears.stack)
+
+
 def installed() -> bool:
     """Whether any hook or patch is in place."""
     return _installed is not None
