@@ -142,7 +142,7 @@ def _run(train: Callable[..., Any], condition: Condition, folder: Path) -> dict[
             pass
         except (Exception, SystemExit) as error:
             if not (isinstance(error, SystemExit) and error.code in (None, 0)):
-                raised = _told(error)
+                raised = told(error)
     recording.trace.save(folder / "trace.mltd")
     return {
         "trace": str(folder / "trace.mltd"),
@@ -151,7 +151,7 @@ def _run(train: Callable[..., Any], condition: Condition, folder: Path) -> dict[
     }
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
     """Return an error with the frames of the user's program and its libraries, without ours."""
     told = traceback.TracebackException.from_exception(error)
     own = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")

@@ -84,6 +84,8 @@ class Snapshots(hooks.Listener):
         count = 0
         for group in optimizer.param_groups:
             for parameter in group["params"]:
+                if type(parameter.data) is not torch.Tensor:  # a DTensor: each rank holds another part of it
+                    continue
                 yield parameter, self._names.get(parameter) or f"parameter {count} of optimizer {which}"
                 count += 1
 
