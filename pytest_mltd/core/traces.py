@@ -187,7 +187,23 @@ class SeedCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """Something seen once that fits no column: of the autograd graph, of the targets, of an operation."""
+    """Something seen once that fits no column: of the autograd graph, of the targets, of an operation.
+
+    Of the graph of each loss (``who`` is the stream), mended as the run goes on:
+
+    - ``term``: one loss function, or a likelihood, difference or product by hand. ``loss``, ``looks``, ``alone`` (it is all of
+      the loss), ``reduction``, ``factor``, ``rows``, ``weighted``; ``classes``, ``given``, ``row_sum``, ``rows_off``,
+      ``rows_summed`` and ``viewed`` of a likelihood; ``fed_by`` and ``fed`` where it is given a softmax or sigmoid;
+      ``prediction``, ``target`` and ``compared``, shapes that were broadcast; of the targets ``labels``, ``labels_seen``,
+      ``ignored``, ``empty_batches``, ``entropy``, ``batch_entropy``, ``low``, ``high``, ``mean``, ``var``; ``level``, the
+      loss of the best constant answer.
+    - ``targets``: the same, of a term that is all of its loss, with a ``level`` to hold that against.
+    - ``graph``: ``nodes`` and ``old`` at the last looks (all operations, and those from before the look before), and how many
+      of the ``followed`` graphs are still ``held``.
+    - ``attention_axis``: ``shape`` and ``axis`` of a softmax that is used along another one.
+
+    Of parameters (``who``): ``unreached``, ``unowned``, ``manual_update``. Others: ``more_seeds``, ``validation_unseen``.
+    """
 
     kind: str
     step: int = 0
