@@ -6,7 +6,7 @@ META = dict(
     title="AdamW with weight_decay=10",
     source="weight_decay meant for another normalisation (1e-2 written as 10)",
     family="optimizer",
-    faults=["updates.update_scale", "losses.plateau"],
+    faults=["updates.weight_decay", "updates.update_scale", "losses.plateau"],
     where="",
     words=["weight decay too large", "weight decay too strong", "weights shrink to zero", "weights collapse", "loss plateau", "not learning", "vanishing gradients"],
     location="torch.optim.AdamW(lr=1e-2, weight_decay=10.0)",
