@@ -202,6 +202,9 @@ class Fact:
       of the ``followed`` graphs are still ``held``.
     - ``attention_axis``: ``shape`` and ``axis`` of a softmax that is used along another one.
 
+    Of a layer before a ReLU (``who``): ``relu``: its ``units``, how many were ``silent`` (zero for all ``rows``) at each of
+    the last looks, and how many were ``always_silent``.
+
     Of parameters (``who``): ``unreached``, ``unowned``, ``manual_update``. Others: ``more_seeds``, ``validation_unseen``.
     """
 
@@ -216,7 +219,8 @@ class Trace:
     """One recorded run. See `TABLES` for what each column means.
 
     ``ended`` is one of ``completed``, ``cut`` (by `run`), ``full`` (recording stopped at ``steps=``, the program went on),
-    ``raised …``, ``interrupted``, ``running`` (a look at it before its end) and ``torn`` (the file stops in the middle).
+    ``raised …``, ``interrupted``, ``running`` (a look at it before its end), ``torn`` (the file stops in the middle) and
+    ``logged`` (read from another tool's log, which does not say).
     ``settings`` are what changes bits (threads, kernels, determinism). ``seconds`` is the time the recording took, ``cost``
     the share of it that was spent inside the recorder. ``notes`` are the recorder's own mishaps.
     """
@@ -486,6 +490,7 @@ _ENDINGS = {
     "interrupted": "was interrupted",
     "running": "goes on",
     "torn": "is torn",
+    "logged": "is known from its log only",
 }
 _HEAD: Final[Mapping[str, Any]] = MappingProxyType(
     {

@@ -16,7 +16,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from pytest_mltd.core.traces import Fact
-from pytest_mltd.recording import digests, graph, lanes, targets, terms
+from pytest_mltd.recording import digests, graph, lanes, rectified, targets, terms
 from pytest_mltd.recording.naming import Identities, Names
 from pytest_mltd.recording.spool import Spool
 
@@ -29,7 +29,9 @@ _SCALE: Final = (
     256.0  # a factor that is a power of two from here on is a loss scale, which no recorded loss has in it; a guess
 )
 _KEPT: Final = 12  # counts of nodes that a fact keeps
-_WANTED: Final = frozenset({"BmmBackward0"})
+_WANTED: Final = frozenset({"BmmBackward0", rectified.RELU})
+_MOST_RELUS: Final = 32  # that are looked at in one walk; a guess
+_MOST_TARGETS: Final = 16 << 20  # bytes of targets that are kept for the probes; a guess
 
 
 class Walks:
@@ -41,7 +43,10 @@ class Walks:
         self._leaves: Identities[tuple[int, int]] = Identities()
         self._moved: set[int] = set()  # parameters that moved between two walks
         self._streams: dict[str, _Stream] = {}
+        self._silences: dict[str, rectified.Silence] = {}
         self._told: dict[tuple[object, ...], int] = {}  # where a fact stands
+        # What the first loss was held against, with the name of its function and a "+" where other terms stand beside it.
+        self.first_targets: tuple[str, Tensor] | None = None
 
     def walk(self, losses: Any, stream: str = "", step: int = 0) -> None:
         """Look at the graph of these losses, on which backward is about to be called.
@@ -51,12 +56,14 @@ class Walks:
             stream: the line that calls it.
             step: how many steps are over.
         """
+        first = not self._streams
         known = self._streams.setdefault(stream, _Stream())
         found = graph.walk(losses, known.since, _WANTED)
         self._look_at_leaves(found.leaves)
         self._look_at_size(losses, known, found, stream, step)
-        self._look_at_terms(losses, known, stream, step)
+        self._look_at_terms(terms.terms_of(tuple(losses)), known, stream, step, first)
         self._look_at_attention(found, stream, step)
+        self._look_at_relus(found, step)
 
     def end(self, step: int) -> None:
         """State what can only be said after ``step`` steps."""
@@ -101,9 +108,10 @@ class Walks:
         }
         self._tell(("graph", stream), "graph", step, stream, details)
 
-    def _look_at_terms(self, losses: Any, known: _Stream, stream: str, step: int) -> None:
+    def _look_at_terms(self, found: list[terms.Term], known: _Stream, stream: str, step: int, first: bool) -> None:
         """Tell which loss functions a loss is made of, what they are given and what their targets are like."""
-        found = terms.terms_of(tuple(losses))
+        if first:
+            self._keep_targets(found)
         for term in found[:_MOST_TERMS]:
             classes = terms.classes_of(term)
             key = (term.loss, classes)
@@ -118,6 +126,26 @@ class Walks:
             details = kept.details()
             whole = details["alone"] and "level" in details and abs(details["factor"] - 1) < 1e-6
             self._tell(("term", stream, key), "targets" if whole else "term", step, stream, details)
+
+    def _keep_targets(self, found: list[terms.Term]) -> None:
+        kept = [(term, target) for term in found if (target := graph.saved(term.node, "target")) is not None]
+        if len(kept) == 1 and kept[0][1].numel() * kept[0][1].element_size() <= _MOST_TARGETS:
+            term, target = kept[0]
+            self.first_targets = (term.loss + ("+" if len(found) > 1 else ""), target.clone())
+
+    def _look_at_relus(self, found: graph.Graph, step: int) -> None:
+        """Tell which units behind each layer's ReLU are zero for all rows."""
+        for node in found.named.get(rectified.RELU, ())[:_MOST_RELUS]:
+            layer = rectified.layer_before(node)
+            index = self._names.parameter(layer) if layer is not None else None
+            looked = rectified.silent_units(node, layer) if layer is not None and index is not None else None
+            if index is None or looked is None:
+                continue
+            who = self._names.parameters[index].name.rpartition(".")[0] or self._names.parameters[index].name
+            silence = self._silences.setdefault(who, rectified.Silence(looked[0].size))
+            if silence.units == looked[0].size:
+                silence.add(*looked)
+                self._tell(("relu", who), "relu", step, who, silence.details())
 
     def _look_at_attention(self, found: graph.Graph, stream: str, step: int) -> None:
         """Tell of weights in a batched product that were normalised along another axis than the one they weigh."""
