@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Saved:
-    """A saved run: its file, and the folder with what else was kept of it, if it has one."""
+    """A saved run: its file, and the folder with what else was kept of it, if it has one; or another tool's log."""
 
     shown: str
     file: Path
     folder: Path | None
+    logged: bool = False
 
     @property
     def command(self) -> dict[str, Any]:
@@ -56,12 +57,14 @@ def diff_and_tell(first: str, second: str, output: Output) -> int:
     with project_policy(Path.cwd()):
         finding = check_divergence(one, two)
     notes = []
+    if (saved[0].logged or saved[1].logged) and finding.failed:
+        finding = replace(finding, shows=_ONLY_LOGGED, next_step=_RECORD_BOTH)
     if told := _commands_differ(saved[0].command, saved[1].command):
         notes.append(told)
         output.say(f"{told}\n")
         if finding.failed:
             finding = replace(finding, shows=_OTHER_COMMAND, next_step="compare two runs of one command")
-    elif one.provenance.get("commit") == two.provenance.get("commit"):
+    elif not saved[1].logged and one.provenance.get("commit") == two.provenance.get("commit"):
         from pytest_mltd.probes.causes import Beside, explained
 
         finding = explained(finding, one, two, Beside())
@@ -82,6 +85,8 @@ def _expanded(paths: Sequence[str]) -> list[str]:
     return found
 
 
+_ONLY_LOGGED = "A log holds only what was printed now and then: the runs may part earlier, where nothing was logged."
+_RECORD_BOTH = "for the operation that differs first, record both: mltd run train.py, twice, then mltd diff"
 _OTHER_COMMAND = "They were not told to do the same, so they may differ; this is where it shows first."
 
 
@@ -104,11 +109,12 @@ def _spoken(command: Mapping[str, Any]) -> str:
 
 
 def _check(paths: Sequence[str], columns: Mapping[str, str], write: str | None, output: Output) -> int:
-    runs = [saved for path in paths if (saved := _saved_run(path)) is not None]
+    found = {path: _saved_run(path, logs=not columns) for path in paths}
+    runs = [saved for saved in found.values() if saved is not None]
     if not runs:
         return check_tables(paths, columns, write, output)
-    if len(runs) < len(paths):
-        other = next(path for path in paths if _saved_run(path) is None)
+    if len(runs) < len(found):
+        other = next(path for path, saved in found.items() if saved is None)
         raise Misuse(f"{other!r} is no saved run, as {runs[0].shown!r} is; ask runs and tables by one command each")
     if columns:
         raise Misuse(f"--{next(iter(columns))} is for tables; {paths[0]} is a saved run")
@@ -167,7 +173,10 @@ def _ask(saved: _Saved) -> Diagnosis:
 
 def _write_run_test(saved: _Saved, command: Mapping[str, Any], diagnosis: Diagnosis, write: str) -> str:
     if not command:
-        raise Misuse(f"--write-test: {saved.shown!r} does not say which program made it; only a run of mltd run does")
+        what = " is another tool's log: it" if saved.logged else ""
+        raise Misuse(
+            f"--write-test: {saved.shown!r}{what} does not say which program made it; only a run of mltd run does"
+        )
     if not diagnosis.failed and not command.get("error"):
         raise Misuse("--write-test: no question failed, so there is no test that would fail now")
     file = test_file(write)
@@ -184,8 +193,17 @@ def _project(saved: _Saved, command: Mapping[str, Any]) -> Path:
     return here.parents[1] if here.parent.name == ".mltd" else Path.cwd()
 
 
-def _saved_run(path: str) -> _Saved | None:
-    """Return the saved run at a path, or None if it is something else: a table, most likely."""
+def _saved_run(path: str, *, logs: bool = True) -> _Saved | None:
+    """Return the saved run or (``logs``) the log at a path, or None if it is something else: a table, most likely."""
+    from pytest_mltd.intake import is_log
+
+    saved = _own_run(path)
+    if saved is None and logs and is_log(path):
+        return _Saved(path, Path(path), None, logged=True)
+    return saved
+
+
+def _own_run(path: str) -> _Saved | None:
     from pytest_mltd.core.traces import MAGIC
 
     place = Path(path)
@@ -206,9 +224,10 @@ def _saved_run(path: str) -> _Saved | None:
 
 def _load(saved: _Saved) -> Trace:
     from pytest_mltd.core.traces import Trace
+    from pytest_mltd.intake import read
 
     try:
-        return Trace.load(saved.file)
+        return read(saved.file) if saved.logged else Trace.load(saved.file)
     except (ValueError, OSError) as error:
         raise Misuse(str(error)) from None
 
