@@ -76,6 +76,11 @@ class Recording:
         """The root module that this batch went into."""
         return self._watcher.passes.batch_model if self._watcher is not None else None
 
+    @property
+    def targets(self) -> tuple[str, torch.Tensor] | None:
+        """The first targets: the loss function they were given to, with "+" where it was but a part of the loss, and a copy."""
+        return self._watcher.walks.first_targets if self._watcher is not None else None
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the trace to a file, whole or not at all.
 
