@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from pytest_mltd.diagnosis import diagnose as diagnose
     from pytest_mltd.probes import determinism as determinism
     from pytest_mltd.probes.determinism import *
+    from pytest_mltd.recording.origin import locate_nonfinite as locate_nonfinite
     from pytest_mltd.recording.recorder import record as record
     from pytest_mltd.recording.running import run as run
     from pytest_mltd.recording.seeds import seed_everything as seed_everything
@@ -63,6 +64,7 @@ else:  # a type checker that saw this would take every misspelt name for Any
         "NotAsked": "core.findings",
         "Trace": "core.traces",
         "diagnose": "diagnosis",
+        "locate_nonfinite": "recording.origin",
         "record": "recording.recorder",
         "run": "recording.running",
         "seed_everything": "recording.seeds",

@@ -1,0 +1,172 @@
+"""Where the NaN was born: the first operation that made a value that is not finite out of finite ones.
+
+::
+
+    print(mltd.locate_nonfinite(train))
+    print(mltd.locate_nonfinite("train.py", "--lr", "0.1"))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pytest_mltd.core.asking import umbrella
+from pytest_mltd.core.extras import need
+from pytest_mltd.core.findings import Finding, not_asked
+from pytest_mltd.recording.running import SEED, run
+
+if TYPE_CHECKING:
+    from pytest_mltd.recording.running import Run
+    from pytest_mltd.recording.tracing import Finder
+
+
+ID = "origin.nonfinite"
+
+
+@umbrella
+def locate_nonfinite(
+    train: Callable[..., Any] | str | os.PathLike[str] | None = None,
+    /,
+    *args: Any,
+    module: str | None = None,
+    steps: int | None = None,
+    slice: int | None = None,
+    seed: int | None = SEED,
+    **kwargs: Any,
+) -> Finding:
+    """Find the first operation, of the forward or the backward, that made a NaN or an infinity out of finite numbers.
+
+    The training runs once with each loss and each step's gradients looked at, and is ended at the first that are not finite.
+    It then runs again, and its last step is watched operation by operation. From the broken loss or gradient the way leads
+    back to what made it; an infinity that was meant, such as a mask is filled with, is passed by. Modules, optimizers and
+    tensors that existed before are put back between the two runs and afterwards. What the training writes, it writes twice.
+
+    Args:
+        train: the training as `run` takes it: a function, or the path of a script.
+        args: what the function is called with, or the words of the script's command line.
+        module: a module to run as ``python -m`` would.
+        steps: end the run after so many steps of the busiest optimizer; None lets it run to its end.
+        slice: cut each DataLoader to this many samples.
+        seed: set before both runs; with None the random states are put back before the second.
+        kwargs: more arguments for the function.
+
+    Returns:
+        A failing finding with the operation, its line and module, what it was given, and the step. "Not asked" where the run
+        stayed finite, or its second run did.
+
+    Raises:
+        TypeError, ValueError, FileNotFoundError: as `run`.
+        MissingExtra: torch is not installed.
+        BaseException: what the training raises while everything is finite.
+
+    Example:
+        >>> import torch
+        >>> def train():
+        ...     w = torch.zeros(3, requires_grad=True)
+        ...     optimizer = torch.optim.SGD([w], lr=0.1)
+        ...     (w**2).sum().sqrt().backward()
+        ...     optimizer.step()
+        >>> locate_nonfinite(train).details["operation"]
+        'sqrt'
+    """
+    __tracebackhide__ = True
+    need("torch", "mltd.locate_nonfinite")
+
+    def attempt(listener: Any) -> Run:
+        __tracebackhide__ = True
+        from pytest_mltd.recording import hooks
+
+        try:
+            hooks.join(listener)
+            return run(train, *args, module=module, steps=steps, slice=slice, seed=seed, level="losses", **kwargs)
+        finally:
+            hooks.leave(listener)
+
+    with contextlib.ExitStack() as afterwards:
+        put_back = _kept(random=seed is None)
+        afterwards.callback(put_back)
+        return dataclasses.replace(_located(attempt, put_back), id=ID)
+
+
+def _located(attempt: Callable[[Any], Run], put_back: Callable[[], None]) -> Finding:
+    __tracebackhide__ = True
+    from pytest_mltd.recording.births import finding_of
+    from pytest_mltd.recording.tracing import Finder, Tracer
+
+    finder, raised = Finder(), None
+    try:
+        attempt(finder)
+    except Exception as error:  # it may look for itself whether its loss is finite
+        raised = error
+    if not (finder.what or finder.ended_bad or raised):
+        return _stayed_finite(finder)
+    for since, after in _windows(finder):
+        put_back()
+        tracer = Tracer(since, after, finder.losses)
+        with contextlib.suppress(*([Exception] if raised else ())), tracer:
+            attempt(tracer)
+        if finder.what and not tracer.reaches:  # it stayed finite
+            break
+        if not tracer.reaches:
+            tracer.look_back()
+        # A value from before the window asks for a run that is watched from its beginning.
+        if tracer.birth is not None and not (tracer.birth.outside and (since or after)):
+            return finding_of(tracer.birth, tracer.steps, tracer.reaches)
+    if raised is not None:
+        raise raised
+    return not_asked(
+        f"the run was not finite at step {finder.steps} ({finder.what or 'loss'}), and when it ran again it was",
+        next_step="make it repeatable first: mltd.check_reproducible(train) names what differs between two runs",
+    )
+
+
+def _windows(finder: Finder) -> Iterator[tuple[int, int]]:
+    """Yield what is to be watched: from the step before the bad one on (from the loss before, without steps); everything."""
+    since = max(finder.steps - 1, 0)
+    after = 0 if finder.steps else max(len(finder.losses) - 1, 0)
+    if since or after:
+        yield since, after
+    yield 0, 0
+
+
+def _stayed_finite(finder: Finder) -> Finding:
+    steps = f"{finder.steps:,} {'step' if finder.steps == 1 else 'steps'}"
+    return not_asked(
+        f"the run stayed finite: {len(finder.losses):,} losses and the gradients of {steps}",
+        next_step="" if finder.losses else "nothing was seen to train; give the function or script that does",
+    )
+
+
+def _kept(random: bool) -> Callable[[], None]:
+    """Return what puts living tensors, buffers, optimizers and (if asked) random states back as they are now."""
+    import torch
+
+    from pytest_mltd.recording import lanes, seeds
+    from pytest_mltd.recording.naming import living
+
+    buffers = [b for m in living(torch.nn.Module) for b in m.buffers()]
+    leaves = [t for t in living(torch.Tensor) if t.requires_grad and t.is_leaf]
+    tensors = {id(t): t for t in (*buffers, *leaves) if lanes.plain(t) is not None}
+    values = [(t, t.detach().clone(), None if t.grad is None else t.grad.detach().clone()) for t in tensors.values()]
+    optimizers = [(o, copy.deepcopy(o.state_dict())) for o in living(torch.optim.Optimizer)]
+    modes = [(m, m.training) for m in living(torch.nn.Module)]
+    state = seeds.snapshot() if random else None
+
+    def put_back() -> None:
+        with torch.no_grad():
+            for tensor, value, gradient in values:
+                tensor.copy_(value)
+                tensor.grad = gradient
+        for optimizer, known in optimizers:
+            optimizer.load_state_dict(copy.deepcopy(known))
+        for module, mode in modes:
+            module.training = mode
+        if state is not None:
+            seeds.restore(state)
+
+    return put_back
