@@ -65,6 +65,8 @@ _OTHER: Final = {
     ),
     *("lr", "count", "ratio", "grad", "norm", "delta", "improvement", "per", "perplexity"),
 }
+# Words that make a rate a setting, or a part of one.
+_SETTING: Final = {"scale", "factor", "multiplier", "min", "max", "config", "hparams", "params", "args"}
 # Words that say that what the loss is measured against moves: two nets against each other, an agent that makes its own data.
 _MOVING: Final = {
     *("reward", "rewards", "return", "returns", "episode", "rollout", "actor", "critic", "policy", "advantage"),
@@ -157,13 +159,7 @@ def _is_grad_norm(words: set[str]) -> bool:
 
 
 def _is_rate(words: set[str]) -> bool:
-    return ("lr" in words or {"learning", "rate"} <= words) and not words & {
-        "scale",
-        "factor",
-        "multiplier",
-        "min",
-        "max",
-    }
+    return ("lr" in words or {"learning", "rate"} <= words) and not words & _SETTING
 
 
 def _moving(words: Mapping[str, set[str]]) -> bool:

@@ -65,22 +65,24 @@ def _add(records: Iterable[Record], into: Scalars) -> None:
 
 
 def _counter(records: list[Record]) -> str:
-    """Return the name that counts the steps: a whole number in every record that has a loss."""
+    """Return the name that counts the steps: a whole number in every record that has a loss, or in most where none has."""
     names = dict.fromkeys(name for record in records[:_LOOKED_AT] for name in record)
     known = sorted((rank, name) for name in names if (rank := rank_of_step(name)) is not None)
     for _, name in known:
-        told = [r.get(name) for r in records if any(map(is_loss, r))]
-        if told and all(at is not None and at.is_integer() for at in told):
+        with_loss = [r for r in records if any(map(is_loss, r))]
+        told = [r.get(name) for r in with_loss or records]
+        counted = sum(at is not None and at.is_integer() for at in told)
+        if counted and counted >= len(told) * (1.0 if with_loss else 0.5):
             return name
     return ""
 
 
 def _begins_again(records: list[Record], counter: str, epoch: str) -> bool:
-    """Whether the steps go back just where an epoch begins, more than once: then they count batches of the epoch."""
+    """Whether the steps go back just where an epoch begins: they count its batches. A restart goes back in both."""
     rows = [(r[counter], r[epoch]) for r in records if counter in r and epoch in r]
     pairs = list(itertools.pairwise(rows))
     back = [new[1] > old[1] for old, new in pairs if new[0] < old[0]]
-    return len(back) > 1 and all(back)
+    return bool(back) and all(back)
 
 
 def _is_training(records: list[Record]) -> bool:
