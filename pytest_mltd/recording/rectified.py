@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from pytest_mltd.recording.graph import Node
 
 RELU: Final = "ReluBackward0"
 _LEAF: Final = "torch::autograd::AccumulateGrad"
+_WIDE: Final = frozenset({torch.float32, torch.float64})
 _MOST_VALUES: Final = 1 << 18  # of one output that are looked at
 _MOST_HOPS: Final = 8  # nodes between a ReLU and the layer before it; a guess
 _KEPT: Final = 12
@@ -62,9 +64,9 @@ def silent_units(node: Node, layer: Tensor) -> tuple[NDArray[np.bool_], int] | N
         return None
     each = result.numel() // result.shape[0]
     some = result[: max(1, _MOST_VALUES // each)]
-    highest = some.amax([a for a in range(some.dim()) if a != axis])
-    silent: NDArray[np.bool_] = (highest <= 0).numpy()
-    return silent, some.shape[0]
+    values = (some if some.dtype in _WIDE else some.float()).numpy()
+    highest = np.maximum.reduce(values, axis=tuple(a for a in range(values.ndim) if a != axis))
+    return highest <= 0, values.shape[0]
 
 
 def layer_before(node: Node) -> Tensor | None:

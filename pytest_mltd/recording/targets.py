@@ -150,8 +150,9 @@ def _is_lined_up(target: Tensor) -> bool:
 
 
 def _entropy(counts: Floats) -> float:
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
+    kept = counts[counts > 0]
+    total = float(kept.sum())
+    return math.log(total) - float(np.dot(kept, np.log(kept))) / total if total else 0.0
 
 
 _MOST: Final = 1 << 14  # values of one batch that are looked at

@@ -11,7 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from pytest_mltd.checks.runs.curves import curves, no_training
+from pytest_mltd.checks.runs.curves import curves, no_training, too_short
+from pytest_mltd.checks.runs.loss_words import (
+    Allowed,
+    Start,
+    applied,
+    attention_finding,
+    axis_words,
+    broadcast_finding,
+    floor_of,
+    kept_finding,
+    level_table,
+    named,
+    only_module,
+    start_finding,
+)
 from pytest_mltd.checks.runs.places import counted, listed
 from pytest_mltd.core.asking import asserting, check, sift
 from pytest_mltd.core.findings import Finding, Table, not_asked
@@ -46,17 +60,17 @@ def check_double_softmax(run: Any, *, allow: Mapping[str, str] | None = None) ->
     fact = kept[0]
     d = fact.details
     first, loss = str(d["fed_by"]), str(d["loss"])
-    module = _only_module(trace, "Softmax" if first == "softmax" else "Sigmoid")
+    module = only_module(trace, "Softmax" if first == "softmax" else "Sigmoid")
     what = f"'{module}', a {first}," if module else f"a {first}"
-    floor = _floor(first, loss, d.get("classes"))
+    floor = floor_of(first, loss, d.get("classes"))
     return Finding(
         ok=False,
-        headline=f"{what} comes before {_named(loss)} in the loss of '{fact.who}', in {d['fed']} of "
-        f"{counted(int(d['looks']), 'look')}: the loss applies {_applied(loss)} itself, to probabilities instead of logits",
+        headline=f"{what} comes before {named(loss)} in the loss of '{fact.who}', in {d['fed']} of "
+        f"{counted(int(d['looks']), 'look')}: the loss applies {applied(loss)} itself, to probabilities instead of logits",
         culprit=fact.who,
         amount=floor,
         step=fact.step,
-        table=_level_table(trace, fact.who, floor),
+        table=level_table(trace, fact.who, floor),
         shows="Probabilities lie between 0 and 1, so as logits they differ by 1 at most: the answer stays unsure, and its "
         "gradients are small.",
         next_step=f"leave the {first} out of what the loss is given, and apply it where probabilities are read",
@@ -85,7 +99,7 @@ def check_loss_broadcast(run: Any, *, allow: Mapping[str, str] | None = None) ->
     kept, allowed = _sifted(allow, [f for f in terms if f.details.get("compared")])
     if not kept:
         return _passed("predictions and targets of each loss have one shape", terms, allowed)
-    return _broadcast_finding(kept[0], allowed)
+    return broadcast_finding(kept[0], allowed)
 
 
 @check("run", explains=_SYMPTOMS, rank=10)
@@ -119,8 +133,8 @@ def check_softmax_axis(run: Any, *, max_rows_off: float = 0.5, allow: Mapping[st
         return _passed(headline, terms, allowed, limit=("max_rows_off", max_rows_off))
     fact = kept[0]
     if fact.kind == "attention_axis":
-        return _attention_finding(fact, max_rows_off, allowed)
-    what, shows, next_step = _axis_words(fact.details)
+        return attention_finding(fact, max_rows_off, allowed)
+    what, shows, next_step = axis_words(fact.details)
     share = fact.details.get("rows_off", 0) / max(fact.details.get("rows_summed", 0), 1)
     return Finding(
         ok=False,
@@ -303,7 +317,55 @@ def check_kept_graph(run: Any, *, min_followed: int = 9, allow: Mapping[str, str
             looked_at=f"losses of {listed([f.who for f in long])}",
             allowed=allowed,
         )
-    return _kept_finding(kept[0], min_followed, allowed)
+    return kept_finding(kept[0], min_followed, _reaches_back(kept[0].details), allowed)
+
+
+@check("run", explains=("losses.plateau",), rank=55, family="losses")
+def check_high_start(
+    run: Any, *, max_start: float = 3.0, max_recovery: float = 0.2, allow: Mapping[str, str] | None = None
+) -> Finding:
+    """Ask whether a classifier begins far above what an even guess among its classes gives, and long stays there.
+
+    An untrained net that is right by chance gives ln C for C classes. One that begins far above is confident and wrong: its
+    outputs are too large. Where a few steps repair that, nothing is said.
+
+    Args:
+        run: a recording, a run or a trace.
+        max_start: the highest ratio of the first loss to an even guess's (CS231n: 1.04 in a healthy net; measured on 324
+            losses of healthy programs and mended twins of tests/faulty: 1.35, three of them more, up to 14).
+        max_recovery: the highest share of the steps that it may take to come down to an even guess's, at least 20 steps;
+            a guess: those three needed 0.1 of theirs or less.
+        allow: reasons by loss stream (the line of backward).
+
+    Raises:
+        TypeError: ``run`` is no recorded run.
+        ValueError: ``max_start`` is not above 1, or ``max_recovery`` is no share.
+    """
+    trace = as_trace(run)
+    if not max_start > 1:
+        raise ValueError(f"max_start: a ratio above 1 is needed, not {max_start!r}")
+    if not 0 < max_recovery < 1:
+        raise ValueError(f"max_recovery: a share between 0 and 1 is needed, not {max_recovery!r}")
+    starts = _starts(trace)
+    if not starts:
+        return not_asked(_unseen(trace))
+    if reason := too_short(trace, max(s.curve.step.size for s in starts), 50):
+        return not_asked(reason)
+    kept, allowed = sift(allow, [s.curve.name for s in starts])
+    judged = [s for s in starts if s.curve.name in kept and s.curve.step.size >= 50]
+    high = [s for s in judged if s.ratio > max_start and s.waited > max(20, max_recovery * s.curve.step.size)]
+    if high:
+        return start_finding(max(high, key=lambda s: s.ratio), max_start, allowed)
+    highest = max((s.ratio for s in judged), default=0.0)
+    return Finding(
+        ok=True,
+        headline=f"losses begin at {number(highest)} times an even guess's or less, or soon come down to it "
+        f"(max_start={max_start:g})",
+        amount=highest,
+        limit=("max_start", max_start),
+        looked_at=f"losses of {listed([s.curve.name for s in judged])}",
+        allowed=allowed,
+    )
 
 
 assert_no_double_softmax = asserting(check_double_softmax)
@@ -313,10 +375,25 @@ assert_no_missing_log = asserting(check_missing_log)
 assert_no_target_range = asserting(check_target_range)
 assert_no_ignored_labels = asserting(check_ignored_labels)
 assert_no_kept_graph = asserting(check_kept_graph)
+assert_no_high_start = asserting(check_high_start)
 
 
 def _terms(trace: Trace) -> list[Fact]:
     return [f for f in trace.facts if f.kind in ("term", "targets") and "looks" in f.details]
+
+
+def _starts(trace: Trace) -> list[Start]:
+    """Return how each loss that is a mean cross entropy, and nothing else, began against an even guess."""
+    found = []
+    by_name = {c.name: c for c in curves(trace) if c.finite.size}
+    for fact in _terms(trace):
+        d = fact.details
+        classes = d.get("classes", 0) if d.get("loss") == "cross_entropy" else 0
+        plain = d.get("alone") and d.get("reduction") == "mean" and (d.get("factor") or 0) > 0
+        curve = by_name.get(fact.who)
+        if plain and classes > 1 and curve is not None:
+            found.append(Start(curve, int(classes), math.log(classes) * float(d["factor"])))
+    return found
 
 
 def _unseen(trace: Trace) -> str:
@@ -328,7 +405,7 @@ def _unseen(trace: Trace) -> str:
     return "no loss function of the kind that they ask of was seen in the graphs of the losses"
 
 
-def _sifted(allow: Mapping[str, str] | None, facts: Sequence[Fact]) -> tuple[list[Fact], tuple[tuple[str, str], ...]]:
+def _sifted(allow: Mapping[str, str] | None, facts: Sequence[Fact]) -> tuple[list[Fact], Allowed]:
     """Part what is wrong into that to judge, what was seen first before what was seen later, and what a person allowed."""
     kept, allowed = sift(allow, dict.fromkeys(f.who for f in facts))
     return sorted((f for f in facts if f.who in kept), key=lambda f: f.step), allowed
@@ -337,7 +414,7 @@ def _sifted(allow: Mapping[str, str] | None, facts: Sequence[Fact]) -> tuple[lis
 def _passed(
     headline: str,
     terms: Iterable[Fact],
-    allowed: tuple[tuple[str, str], ...],
+    allowed: Allowed,
     limit: tuple[str, float] | None = None,
 ) -> Finding:
     seen = [f"{f.details['loss']} of '{f.who}' ({counted(int(f.details['looks']), 'look')})" for f in terms]
@@ -347,157 +424,12 @@ def _passed(
     )
 
 
-def _named(loss: str) -> str:
-    """Return what a person calls a loss that was recognised by its graph."""
-    return {
-        "difference": "the difference",
-        "product": "a product",
-        "softmax": "another softmax",
-        "sigmoid": "another sigmoid",
-        "log_softmax": "log_softmax (a cross entropy by hand)",
-        "logsumexp": "logsumexp (a distribution's logits)",
-        "log_sigmoid": "logsigmoid",
-    }.get(loss, loss)
-
-
-def _applied(loss: str) -> str:
-    return "a sigmoid" if "logits" in loss or "sigmoid" in loss else "a softmax"
-
-
-def _floor(first: str, loss: str, classes: Any) -> float | None:
-    """Return the lowest loss that probabilities as logits can reach: the right class at 1, all others at 0."""
-    if loss == "cross_entropy" and isinstance(classes, int) and classes > 1:
-        return math.log(1 + (classes - 1) / math.e)
-    if loss == "binary_cross_entropy_with_logits" and first == "sigmoid":
-        return math.log1p(math.exp(-1))
-    return None
-
-
-def _level_table(trace: Trace, stream: str, floor: float | None) -> Table | None:
-    """Show the loss's course beside the level that it cannot fall below."""
-    curve = next((c for c in curves(trace) if c.name == stream and c.finite.size), None)
-    if curve is None or floor is None:
-        return None
-    v = curve.finite
-    rows = (("first", float(v[0])), ("last", curve.late), ("lowest that it can reach", floor))
-    return Table(("loss", "value"), rows, culprit=2)
-
-
-def _only_module(trace: Trace, kind: str) -> str:
-    """Return the name of the module that is the softmax (or sigmoid) in question, "" where it may be another or a function."""
-    leaves = [m for m in trace.modules if not m.root]
-    found = [m.name for m in leaves if m.kind == kind]
-    return found[0] if len(found) == 1 and leaves[-1].kind == kind else ""
-
-
-def _broadcast_finding(fact: Fact, allowed: tuple[tuple[str, str], ...]) -> Finding:
-    d = fact.details
-    first, second, both = (_shape(d[name]) for name in ("prediction", "target", "compared"))
-    n = int(d["compared"][0])
-    one, other = ("value", "factor") if d["loss"] == "product" else ("prediction", "target")
-    shows = {
-        "product": "each value is weighed with the sum of all factors, and those of its own row count for nothing.",
-    }.get(str(d["loss"]), "a constant near the mean of the targets is the best answer to all of them.")
-    return Finding(
-        ok=False,
-        headline=f"broadcasting in the loss of '{fact.who}': a {one} of shape {first} against a {other} of shape {second} "
-        f"becomes {both} in {_named(str(d['loss']))}, every one against every other",
-        culprit=fact.who,
-        amount=float(n * n),
-        step=fact.step,
-        table=Table(
-            ("", "shape", "numbers"),
-            ((one, first, n), (other, second, n), ("what the loss sees", both, n * n)),
-            culprit=2,
-        ),
-        shows=f"The shapes differ, so {n:,} numbers became {n * n:,}: rows no longer belong together, {shows}",
-        next_step=f"give both one shape: {one}.squeeze(-1), or {other}.unsqueeze(-1)",
-        allowed=allowed,
-    )
-
-
-def _kept_finding(fact: Fact, min_followed: int, allowed: tuple[tuple[str, str], ...]) -> Finding:
-    d = fact.details
-    nodes, old = ([int(n) for n in d[name]] for name in ("nodes", "old"))
-    held, followed = int(d["held"]), int(d["followed"])
-    table = None
-    if _reaches_back(d):
-        what = f"reaches back into earlier steps, further each time: from {nodes[0]:,} to {nodes[-1]:,} operations"
-        shows = "Backward runs through the old steps again and again; time and memory grow with each."
-        next_step = (
-            "detach what is carried to the next step (h = h.detach()), and call backward on one step's loss only"
-        )
-        rows = tuple(enumerate(zip(nodes, old, strict=True)))[-6:]
-        table = Table(("look", "operations", "of earlier steps"), tuple((i, *pair) for i, pair in rows), len(rows) - 1)
-    else:
-        what = f"is kept after its step: {held:,} of {counted(followed, 'loss', 'losses')} followed are still held"
-        shows = "Something holds each loss together with its graph, as total += loss or losses.append(loss) does: memory grows."
-        next_step = "keep numbers instead of tensors: loss.item(), or loss.detach()"
-    return Finding(
-        ok=False,
-        headline=f"the graph of the loss of '{fact.who}' {what} (min_followed={min_followed})",
-        culprit=fact.who,
-        amount=float(nodes[-1] if table else held),
-        limit=("min_followed", float(min_followed)),
-        step=fact.step,
-        table=table,
-        shows=shows,
-        next_step=next_step,
-        allowed=allowed,
-    )
-
-
-def _shape(numbers: Any) -> str:
-    return str(tuple(int(n) for n in numbers))
-
-
 def _axis_fault(details: Mapping[str, Any], max_rows_off: float) -> bool:
     if details.get("classes") == 1 or details.get("viewed"):
         return True
     if details.get("given") not in ("log", "log_softmax") or details.get("classes") == details.get("rows"):
         return False  # a square table of similarities may be read by its columns
     return bool(details.get("rows_off", 0) > max_rows_off * details.get("rows_summed", math.inf))
-
-
-def _axis_words(details: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return what is wrong, what it shows, and the next step."""
-    if details.get("classes") == 1:
-        return (
-            f"{details['loss']} has one class only, and over one class every probability is 1",
-            "The loss is 0 whatever the net answers, and so are its gradients.",
-            "use binary_cross_entropy_with_logits for one output, or give the last layer an output for each class",
-        )
-    if details.get("viewed"):
-        old, new = (_shape(shape) for shape in details["viewed"])
-        return (
-            f"a view makes {new} of {old}, which mixes up places and classes",
-            "A view keeps the order of the numbers in memory: what lies along the class axis afterwards are other places.",
-            "use transpose(1, 2) or permute instead of view or reshape",
-        )
-    rows = f"{int(details['rows_off']):,} of {counted(int(details['rows_summed']), 'row')}"
-    total = number(float(details["row_sum"]))
-    return (
-        f"in {rows} the probabilities of the {details['classes']} classes sum to {total} instead of 1",
-        "It was normalised over another axis, the batch perhaps: rows compete with each other instead of classes.",
-        "apply softmax or log_softmax over the class axis (dim=1, or dim=-1 where classes come last)",
-    )
-
-
-def _attention_finding(fact: Fact, max_rows_off: float, allowed: tuple[tuple[str, str], ...]) -> Finding:
-    shape, axis = _shape(fact.details["shape"]), int(fact.details["axis"])
-    over = "the batch" if axis == 0 else "the queries"
-    return Finding(
-        ok=False,
-        headline=f"softmax over the wrong axis within the loss of '{fact.who}': attention weights of shape {shape} are "
-        f"normalised over axis {axis}, {over}, and sum over the last one (max_rows_off={max_rows_off:g})",
-        culprit=fact.who,
-        limit=("max_rows_off", max_rows_off),
-        step=fact.step,
-        shows="What a query takes from the keys does not sum to 1: "
-        + ("samples of a batch share their weights." if axis == 0 else "queries compete for each key."),
-        next_step="use softmax(dim=-1) on the scores",
-        allowed=allowed,
-    )
 
 
 def _reaches_back(details: Mapping[str, Any]) -> bool:

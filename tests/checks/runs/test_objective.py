@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from pytest_mltd.checks.runs import objective
 from pytest_mltd.checks.runs.objective import (
     assert_no_double_softmax,
     check_double_softmax,
+    check_high_start,
     check_ignored_labels,
     check_kept_graph,
     check_loss_broadcast,
@@ -290,6 +292,57 @@ class TestKeptGraph:
         finding = check_kept_graph(self.sizes(made, held=5, followed=5))
         assert not finding.asked
         assert finding.headline == "the graphs of 5 losses were followed, of at least 9"
+
+
+class TestHighStart:
+    def run(self, made, values, **details):
+        run = made()
+        run.loss = np.asarray(values)
+        run.kept["facts"] = (Fact(kind="targets", who=SITE, details={**USUAL, **details}),)
+        return run.trace()
+
+    def test_a_net_that_begins_sure_and_wrong(self, made):
+        """What an even guess gives, and how long it took to come down to it."""
+        assert str(check_high_start(self.run(made, np.geomspace(40, 1, 200)))) == (
+            "losses.high_start: the initial loss of 'train.py:12' is 40, 17.4 times the 2.303 of an even guess among 10 "
+            "classes, and comes down to that in 155 of 200 steps (max_start=3)\n"
+            "\n"
+            "    step  loss\n"
+            "  > 0     40\n"
+            "    49    16.13\n"
+            "    99    6.383\n"
+            "    149   2.527\n"
+            "    199   1\n"
+            "\n"
+            "    The untrained net is sure, and wrong: its outputs are far too large, by inputs that were not scaled or by "
+            "initial weights that are too large.\n"
+            "    next: scale the inputs to a spread of 1, or begin with small weights in the last layer"
+        )
+
+    def test_a_start_that_a_few_steps_repair_passes(self, made):
+        """As that of tied embeddings, or of heads that are thrown in."""
+        loss = np.concatenate([np.geomspace(40, 1, 30), np.full(170, 1.0)])
+        assert check_high_start(self.run(made, loss)).ok
+
+    @pytest.mark.parametrize(
+        "details", [{"factor": 20.0}, {"alone": False}, {"reduction": "sum"}, {"loss": "nll_loss"}]
+    )
+    def test_what_has_another_level_is_not_held_against_it(self, made, details):
+        """A factor, another term, a sum."""
+        assert not check_high_start(self.run(made, np.geomspace(40, 1, 200), **details)).failed
+
+    def test_a_short_run_is_not_asked(self, made):
+        """Fifty steps are needed."""
+        run = made(steps=30)
+        run.kept["facts"] = (Fact(kind="targets", who=SITE, details=USUAL),)
+        assert check_high_start(run.trace()).headline == "30 of at least 50 steps"
+
+    def test_limits_that_mean_nothing_are_misuse(self, made):
+        """By their names."""
+        with pytest.raises(ValueError, match=r"^max_start: "):
+            check_high_start(self.run(made, np.ones(200)), max_start=1.0)
+        with pytest.raises(ValueError, match=r"^max_recovery: "):
+            check_high_start(self.run(made, np.ones(200)), max_recovery=1.0)
 
 
 @pytest.mark.parametrize("check", CHECKS)
