@@ -64,11 +64,12 @@ class Sentinel(Listener):
 class Stopper(Sentinel):
     """Raises what ``error`` gives out of the first step that used a loss or gradients that are not finite.
 
-    A program that looks for itself, and leaves such a step out, goes on.
+    A program that looks for itself, and leaves such a step out, goes on. ``raised`` is what was raised.
     """
 
     def __init__(self, error: Callable[[str], BaseException]) -> None:
         super().__init__(self._note)
+        self.raised: BaseException | None = None
         self._error = error
         self._what = ""
         self._in_a_row = 0
@@ -78,13 +79,17 @@ class Stopper(Sentinel):
         super().before_backward(*event)
         self._in_a_row = before + 1 if self._what else 0
         if self._in_a_row == _IN_A_ROW and not self.steps:
-            raise self._error("the loss is not finite, and the program takes no step")
+            self._raise("stopped: the loss is not finite, and the program takes no step")
 
     def after_step(self, optimizer: Optimizer) -> None:
         super().after_step(optimizer)
         if self._what:
             verb = "is" if self._what == "loss" else "are"
-            raise self._error(f"stopped at step {self.steps - 1}: the {self._what} {verb} not finite")
+            self._raise(f"stopped at step {self.steps - 1}: the {self._what} {verb} not finite")
+
+    def _raise(self, why: str) -> None:
+        self.raised = self._error(why)
+        raise self.raised
 
     def _note(self, what: str, tensors: list[Tensor]) -> None:
         self._what = self._what or what

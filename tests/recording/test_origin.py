@@ -131,7 +131,7 @@ class Norm(nn.Module):
 
 def test_the_module_is_named(complaints):
     """A birth inside of a layer names the layer by its path."""
-    model = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Sequential(nn.ReLU(), Norm()), nn.Linear(4, 2))
+    model = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Sequential(nn.Tanh(), Norm()), nn.Linear(4, 2))
     found = found_at(Norm, "div", "forward", 2, fit, lambda m, x, _: m(x).sum(), model=model, complaints=complaints)
     assert found.details["module"] == "1.1"
     assert " in '1.1' at " in found.headline
