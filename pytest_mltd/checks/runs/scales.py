@@ -92,8 +92,24 @@ def too_large(trace: Trace, scale: Scale, max_ratio: float) -> Finding | None:
         f"'{name}' is changed most. "
         "Steps this large overthrow the weights, and units can die of them.",
         next_step=f"try lr={number(lr / 100, 1)} to {number(lr / 10, 1)} there: early updates near 0.001 of the weights are "
-        f"usual{at_site(site_of(trace, 'step'))}",
+        f"usual{at_site(_place(trace, scale.optimizer))}",
     )
+
+
+def _place(trace: Trace, optimizer: int) -> str:
+    """Return the line that made an optimizer, where its rate stands, else the line that calls its step."""
+    return trace.optimizers[optimizer].site or site_of(trace, "step")
+
+
+def _clipped(trace: Trace, optimizer: int) -> str:
+    """Say by how much clipping cut the gradients, where it took nearly all of them."""
+    mine = trace.steps["optimizer"] == optimizer
+    left, used = middle(trace.steps["grad_norm"][mine]), middle(trace.steps["grad_norm_used"][mine])
+    limit = middle(trace.calls["value"][trace.of("clip")])
+    if not (used > 0 and left > 1000 * used and math.isfinite(limit)):
+        return ""
+    where = at_site(site_of(trace, "clip"))
+    return f" The clip limit {number(limit)} always decides{where}: it cuts gradients of {number(left)}."
 
 
 def _suffered(curve: Curve, step: int) -> bool:
@@ -144,10 +160,11 @@ def too_small(trace: Trace, scale: Scale, min_ratio: float) -> Finding | None:
         limit=("min_ratio", min_ratio),
         table=_scale_table(trace, scale, 0),  # without a step: it is said of the whole run
         shows=f"All {counted(scale.curve.step.size, 'step')} together could move the weights by "
-        f"{number(reach)} of their norm at most.",
+        f"{number(reach)} of their norm at most.{_clipped(trace, scale.optimizer)}",
         next_step="look at the schedule: the learning rate is 0 in every step"
         if stopped
-        else "raise the learning rate (or the clip limit) until early updates are near 0.001 of the weights",
+        else "raise the learning rate (or the clip limit) until early updates are near 0.001 of the "
+        f"weights{at_site(trace.optimizers[scale.optimizer].site)}",
     )
 
 

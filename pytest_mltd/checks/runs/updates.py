@@ -330,11 +330,21 @@ def _frozen_finding(trace: Trace, group: _Group, total: int, allowed: tuple[tupl
             ),
             culprit=0,
         ),
-        shows=group.shows,
+        shows=group.shows + (_made(trace) if "optimizer" in group.next_step else ""),
         next_step=group.next_step,
         allowed=allowed,
         details={"parameters": list(group.names)},
     )
+
+
+def _made(trace: Trace) -> str:
+    """Say in a sentence which lines made the optimizers that stepped, "" where none is known."""
+    sites = list(
+        dict.fromkeys(s for i in stepping(trace) if i < len(trace.optimizers) and (s := trace.optimizers[i].site))
+    )
+    if not sites:
+        return ""
+    return f" The optimizer{'s were' if len(sites) > 1 else ' was'} made at {' and '.join(sites[:2])}."
 
 
 def _arrival(trace: Trace, index: int) -> str:

@@ -219,3 +219,24 @@ def test_a_rate_that_is_still_warming_up_is_told_with_where_it_goes(made):
     run.loss[:] = 3.0
     headline = check_update_scale(run.trace()).headline
     assert "(lr 30 there, up to 297" in headline
+
+
+def test_the_line_that_made_the_optimizer_is_named(made):
+    """Where the rate stands, and where parameters were left out."""
+    run = overthrown(made)
+    run.optimizers = (dataclasses.replace(run.optimizers[0], site="train.py:7"),)
+    assert check_update_scale(run.trace()).next_step.endswith("(train.py:7)")
+    run = change(made(), (0, 1), optimizers=())
+    run.optimizers = (dataclasses.replace(run.optimizers[0], site="train.py:7"),)
+    assert check_frozen_parameters(run.trace()).shows.endswith(" The optimizer was made at train.py:7.")
+
+
+def test_a_clip_limit_that_always_decides_is_named(made):
+    """The steps are too small because of it."""
+    run = made()
+    run.loss[:] = 2.3
+    run.used = run.grad * 1e-9
+    run.order = [("forward", "zero_grad", "backward", "clip", "step")] * 200
+    run.values["clip"] = 1e-9
+    finding = check_update_scale(run.trace())
+    assert "The clip limit 1e-09 always decides (train.py:10): it cuts gradients of" in finding.shows
