@@ -19,6 +19,7 @@ Find out what is wrong with a training run or its data, and keep the answer as a
 
   mltd run train.py [ITS ARGUMENTS]                  run a script for 200 steps and say what is wrong with the run
   mltd check .mltd/last                              ask a saved run
+  mltd check lightning_logs/version_3                ask the log of a run that is already dead
   mltd check train.parquet test.parquet --label y    ask two tables whether one leaks into the other
   mltd diff RUN RUN                                  the first difference of two saved runs
   mltd report INCIDENT                               an incident, its hypotheses and their evidence as Markdown
@@ -125,13 +126,15 @@ def _run(words: Sequence[str], output: Output) -> int:
 def _check(words: Sequence[str], output: Output) -> int:
     parser = _Parser(
         "check",
-        "mltd check RUN... | TABLE TABLE... [OPTIONS]",
+        "mltd check RUN... | LOG... | TABLE TABLE... [OPTIONS]",
         "Ask a saved run (.mltd/last, a file) what is wrong with it, or tables whether one leaks into another.\n"
+        "A log of another tool is asked what its numbers can answer: TensorBoard event files or their folder, a CSV or JSON\n"
+        "lines with steps and a loss, trainer_state.json, a JSON history.\n"
         "Each table is a split, named after its file: train.parquet, test.csv, a folder of Parquet files.",
         "--write-test runs nothing: the test itself runs the script or reads the tables again, with the arguments of now,\n"
         "and asks only the questions that failed. It fails until the fault is mended, and stays as the monitor.",
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="saved runs or tables")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="saved runs, logs or tables")
     parser.add_argument("--label", metavar="COLUMN", help="tables: the column that is predicted")
     parser.add_argument("--group", metavar="COLUMN", help="tables: patient, user: must not be on both sides")
     parser.add_argument("--time", metavar="COLUMN", help="tables: test must come after train")

@@ -100,7 +100,8 @@ def _trace(log: Scalars, found: Found) -> Trace:
     taken = roles({name: steps.size for name, (steps, _) in curves.items()}, _broken(curves))
     notes = [_said(taken, curves), *log.notes]
     if back := restarts.get(taken.loss, 0):
-        notes.append(f"the steps of '{taken.loss}' go back {back} times: what was written last counts")
+        times = "1 time" if back == 1 else f"{back} times"
+        notes.append(f"the steps of '{taken.loss}' go back {times}: what was written last counts")
     own = {taken.loss, taken.val, taken.grad_norm, *taken.lr} - {""}
     rest = {name: curve for name, curve in curves.items() if name not in own}
     streams = tuple(name for name in (taken.loss, taken.val) if name)
