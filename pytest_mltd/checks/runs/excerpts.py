@@ -36,6 +36,8 @@ def steps_table(trace: Trace, step: int, curve: Curve | None, ahead: int = 0) ->
     if not trace.n_steps or step >= trace.n_steps:
         return None
     mine = np.flatnonzero(trace.steps["optimizer"] == trace.steps["optimizer"][step])
+    if trace.level == "scalars":  # a log has a loss at some steps only
+        mine = mine[np.isin(mine, trace.losses["step"]) | (mine == step)]
     place = int(np.searchsorted(mine, step))
     shown = mine[max(0, place - 3) : place + 1 + ahead]
     rows = tuple(

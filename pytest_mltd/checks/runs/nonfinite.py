@@ -21,9 +21,7 @@ def first_nonfinite(trace: Trace) -> int | None:
     had_loss = trace.steps["backwards"] > 0
     bad = (trace.steps["nonfinite"] > 0) | (had_loss & ~np.isfinite(loss))
     if not trace.n_steps or trace.level == "scalars":
-        values, at = trace.losses["value"], trace.losses["step"]
-        wrong = np.flatnonzero(~np.isfinite(values))
-        return int(at[wrong[0]]) if wrong.size else None
+        return _first_logged(trace)
     if not bad.any():
         return None
     begun = []
@@ -33,6 +31,18 @@ def first_nonfinite(trace: Trace) -> int | None:
         unguarded = wrong[trace.steps["nonfinite"][wrong] == 0]  # such a loss was used: its gradients were finite
         if wrong.size and (unguarded.size or not _recovered(trace, bad, mine, int(wrong[0]))):
             begun.append(int(wrong[0]))
+    return min(begun, default=None)
+
+
+def _first_logged(trace: Trace) -> int | None:
+    """Return the same of scalars, which are there at some steps only. A lone infinite norm is a scaler's skipped step."""
+    values, at = trace.losses["value"], trace.losses["step"]
+    begun = at[~np.isfinite(values)][:1].tolist()
+    bad = trace.steps["nonfinite"] > 0
+    norms = np.flatnonzero(bad | np.isfinite(trace.steps["grad_norm_used"]))
+    if norms.size >= 3 and bad[norms[-3:]].all():
+        good = np.flatnonzero(~bad[norms])
+        begun.append(int(norms[good[-1] + 1 if good.size else 0]))
     return min(begun, default=None)
 
 
@@ -68,17 +78,18 @@ def _recovered(trace: Trace, bad: Any, mine: Any, first: int) -> bool:
 def nonfinite_finding(trace: Trace, step: int) -> Finding:
     born = next((f for f in trace.facts if f.kind == "nonfinite" and f.step <= step + 1), None)
     curve = curve_at(trace, step)
-    value = trace.steps["loss"][step] if step < trace.n_steps else math.nan
-    if trace.level == "scalars" or not trace.n_steps:
-        value = trace.losses["value"][np.flatnonzero(trace.losses["step"] == step)[-1]]
-    place, where = _birthplace(trace, step, born, bool(np.isfinite(value)), curve)
-    if np.isfinite(value):
-        what = f"the gradient of '{place}' is not finite from step {step} on, while the loss there is {number(value)}"
-    else:
+    value = _loss_at(trace, step)
+    loss_is_bad = not np.isfinite(value) and (trace.level != "scalars" or _was_logged(trace, step))
+    place, where = _birthplace(trace, step, born, not loss_is_bad, curve)
+    if loss_is_bad:
         what = f"the loss is {number(value)} {_since(trace, step)}{where}"
+    else:
+        whose = f"the gradient of '{place}' is" if place != "gradients" else "the gradients are"
+        beside = f", while the loss there is {number(value)}" if np.isfinite(value) else ""
+        what = f"{whose} not finite from step {step} on{beside}"
     before = curve.value[curve.step < step] if curve else np.zeros(0)
     before = before[np.isfinite(before)]
-    if before.size and not np.isfinite(value):
+    if before.size and loss_is_bad:
         what += f"; the last finite one was {number(before[-1])}"
     return Finding(
         ok=False,
@@ -86,14 +97,29 @@ def nonfinite_finding(trace: Trace, step: int) -> Finding:
         culprit=place,
         step=step,
         table=steps_table(trace, step, curve),
-        shows=_nonfinite_shows(before, bool(np.isfinite(value)), born),
-        next_step=f"run step {step} under torch.autograd.set_detect_anomaly(True): it names the operation",
+        shows=_nonfinite_shows(before, not loss_is_bad, born),
+        next_step="mltd.locate_nonfinite(train), or of the script's path, runs it again and names the operation, its line and "
+        "what it was given",
     )
+
+
+def _loss_at(trace: Trace, step: int) -> float:
+    """Return the loss of a step, NaN where none is known."""
+    if trace.level == "scalars" or not trace.n_steps:
+        known = trace.losses["value"][trace.losses["step"] == step]
+        return float(known[-1]) if known.size else math.nan
+    return float(trace.steps["loss"][step]) if step < trace.n_steps else math.nan
+
+
+def _was_logged(trace: Trace, step: int) -> bool:
+    return bool((trace.losses["step"] == step).any())
 
 
 def _since(trace: Trace, step: int) -> str:
     """Say from when on the loss is not finite, or at which step, where it comes back."""
-    loss = trace.steps["loss"][step:] if trace.n_steps else trace.losses["value"][step:]
+    loss = trace.steps["loss"][step:]
+    if not trace.n_steps or trace.level == "scalars":
+        loss = trace.losses["value"][trace.losses["step"] >= step]
     wrong = int((~np.isfinite(loss)).sum())
     if not np.isfinite(loss[-3:]).all() or loss.size < 4:
         return f"from step {step} on"
@@ -115,7 +141,7 @@ def _birthplace(trace: Trace, step: int, born: Fact | None, loss_finite: bool, c
             wrong = np.flatnonzero(~np.isfinite(norms["grad_used"][row[0]]))
             if wrong.size:
                 return trace.parameters[wrong[-1]].name, ""
-        return "gradient", ""
+        return "gradients", ""
     module = _first_bad_module(trace, step)
     if module:
         return module, f", first in the output of '{module}'"

@@ -36,7 +36,8 @@ def test_a_loss_that_becomes_nan_is_found_at_its_step(made):
         "  > 60    NaN     NaN            0.1\n"
         "\n"
         "    Losses were ordinary until then: one operation made it (log of zero, 0/0, an overflow), or the batch held it.\n"
-        "    next: run step 60 under torch.autograd.set_detect_anomaly(True): it names the operation"
+        "    next: mltd.locate_nonfinite(train), or of the script's path, runs it again and names the operation, its line and "
+        "what it was given"
     )
 
 

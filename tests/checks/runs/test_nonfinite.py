@@ -1,0 +1,50 @@
+"""The first step that is not finite, where a log is all there is: losses and norms at some steps only."""
+
+import dataclasses
+
+import numpy as np
+
+from pytest_mltd.checks.runs.gradients import check_nonfinite
+from pytest_mltd.core.traces import Trace
+
+
+def logged(norms, losses=None):
+    """Return the trace of a log with one line each tenth step."""
+    at = np.arange(len(norms)) * 10
+    norms = np.array(norms, dtype=float)
+    losses = np.linspace(2, 1, len(norms)) if losses is None else np.array(losses, dtype=float)
+    trace = Trace.from_scalars({"loss": (at, losses), "grad_norm": (at, norms)})
+    nonfinite = np.zeros(trace.n_steps, np.int64)
+    nonfinite[at[~np.isfinite(norms)]] = 1
+    return dataclasses.replace(trace, steps={**trace.steps, "nonfinite": nonfinite})
+
+
+def test_norms_that_stay_bad_in_a_log_are_found():
+    """Some trainers log a loss of 0 beside a norm of NaN; the norms tell."""
+    finding = check_nonfinite(logged([1.0, 1.2, np.nan, np.nan, np.nan], [2.0, 1.5, 0.0, 0.0, 0.0]))
+    assert str(finding) == (
+        "gradients.nonfinite: the gradients are not finite from step 20 on, while the loss there is 0\n"
+        "\n"
+        "    step  loss  gradient norm  lr\n"
+        "    0     2     1              NaN\n"
+        "    10    1.5   1.2            NaN\n"
+        "  > 20    0     NaN            NaN\n"
+        "\n"
+        "    A finite loss has a gradient that is not: sqrt or norm at zero, a division or log behind torch.where, "
+        "an overflow.\n"
+        "    next: mltd.locate_nonfinite(train), or of the script's path, runs it again and names the operation, its line and "
+        "what it was given"
+    )
+
+
+def test_a_lone_infinite_norm_in_a_log_is_a_skipped_step():
+    """A GradScaler finds its scale by infinite norms."""
+    assert check_nonfinite(logged([np.inf, 1.0, 1.2, 1.1, np.inf, 1.0])).ok
+
+
+def test_a_loss_of_a_log_is_counted_by_its_lines():
+    """A NaN that comes back is said to be at its step, not from it on."""
+    finding = check_nonfinite(logged([1.0] * 8, [2.0, 1.8, np.nan, 1.6, 1.5, 1.4, 1.3, 1.2]))
+    assert finding.step == 20
+    assert finding.headline.startswith("the loss is NaN at step 20 in")
+    assert [row[0] for row in finding.table.rows] == [0, 10, 20]
