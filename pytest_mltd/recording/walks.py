@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
+import torch
 from torch import Tensor
 
 from pytest_mltd.core.traces import Fact
-from pytest_mltd.recording import digests, graph, lanes, rectified, targets, terms
+from pytest_mltd.recording import digests, graph, lanes, rectified, sources, targets, terms
 from pytest_mltd.recording.naming import Identities, Names
 from pytest_mltd.recording.spool import Spool
 
@@ -47,19 +48,23 @@ class Walks:
         self._told: dict[tuple[object, ...], int] = {}  # where a fact stands
         # What the first loss was held against, with the name of its function and a "+" where other terms stand beside it.
         self.first_targets: tuple[str, Tensor] | None = None
+        self.wants_nonfinite = True  # whether the graph of a loss that is not finite is still to be looked at
 
-    def walk(self, losses: Any, stream: str = "", step: int = 0) -> None:
+    def walk(self, losses: Any, stream: str = "", step: int = 0, nonfinite: bool = False) -> None:
         """Look at the graph of these losses, on which backward is about to be called.
 
         Args:
             losses: the outputs that backward is called on.
             stream: the line that calls it.
             step: how many steps are over.
+            nonfinite: whether the loss is a NaN or an infinity; where the first such was made is told.
         """
         first = not self._streams
         known = self._streams.setdefault(stream, _Stream())
         found = graph.walk(losses, known.since, _WANTED)
         self._look_at_leaves(found.leaves)
+        if nonfinite and self.wants_nonfinite:
+            self._look_for_source(losses, found.leaves, stream, step)
         self._look_at_size(losses, known, found, stream, step)
         self._look_at_terms(terms.terms_of(tuple(losses)), known, stream, step, first)
         self._look_at_attention(found, stream, step)
@@ -90,6 +95,18 @@ class Walks:
                 index = names.add_parameter(leaf)
             if moved and index is not None:
                 self._moved.add(index)
+
+    def _look_for_source(self, losses: Any, leaves: list[Tensor], stream: str, step: int) -> None:
+        """Tell what made the first number that is not finite; where the weights hold it already, an earlier step did."""
+        self.wants_nonfinite = False
+        if any(
+            lanes.readable(leaf) and leaf.is_cpu and not bool(torch.isfinite(leaf.detach()).all()) for leaf in leaves
+        ):
+            return
+        source = sources.source_of(tuple(losses))
+        if source is not None:
+            details = {**source.details(), "stream": stream}
+            self._spool.facts.append(Fact(kind="nonfinite", step=step, details=details))
 
     def _look_at_size(self, losses: Any, known: _Stream, found: graph.Graph, stream: str, step: int) -> None:
         """Tell how large the graph is, how much of it an earlier backward has been through, and which graphs are still held."""

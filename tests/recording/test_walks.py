@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from pytest_mltd.core.traces import read_trace
-from pytest_mltd.recording import graph, terms
+from pytest_mltd.recording import graph, rectified, sources, terms
 from pytest_mltd.recording.naming import Names
 from pytest_mltd.recording.recorder import record
 from pytest_mltd.recording.spool import Spool
@@ -256,6 +256,94 @@ class TestWhatIsKept:
             spool.flush()
         trace = read_trace(spool.file)
         assert [f.details["looks"] for f in trace.facts if f.kind == "term"] == [3]
+
+
+class TestSilentUnits:
+    def test_units_that_are_zero_for_every_row_are_counted(self):
+        """Of F.relu, under the name of the layer before it."""
+        net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 1))
+        with torch.no_grad():
+            net[0].bias[:3] = -100
+        optimizer = torch.optim.SGD(net.parameters(), 0.01)
+        with record() as run:
+            for _ in range(3):
+                optimizer.zero_grad()
+                F.mse_loss(net[1](F.relu(net[0](X)))[:, 0], NUMBERS).backward()
+                optimizer.step()
+        (fact,) = [f for f in run.trace.facts if f.kind == "relu"]
+        assert fact.who + ".weight" == run.trace.parameters[0].name
+        assert fact.details["units"] == 8
+        assert min(fact.details["silent"]) >= 3
+        assert fact.details["looks"] == 3
+
+    def test_channels_are_the_units_of_a_convolution(self):
+        """Through batch norm, at any place."""
+        net = nn.Sequential(nn.Conv2d(1, 5, 3), nn.BatchNorm2d(5), nn.ReLU())
+        with torch.no_grad():
+            net[1].bias[0] = -100
+        result = net(torch.randn(4, 1, 6, 6))
+        silent, rows = rectified.silent_units(result.grad_fn, rectified.layer_before(result.grad_fn))
+        assert silent.tolist() == [True, False, False, False, False]
+        assert rows == 4
+
+
+class TestSources:
+    @pytest.mark.parametrize(
+        ("make", "operation"),
+        [
+            (lambda z: (F.relu(z - 9).log() * NUMBERS[:, None]).mean(), "Log"),
+            (lambda z: (z / (F.relu(z - 9) * 0)).mean(), "Div"),
+            (lambda z: ((z * 400).exp() @ torch.randn(5, 1)).mean(), "Exp"),
+            (lambda z: (-(z**2) - 1).sqrt().mean(), "Sqrt"),
+            (
+                lambda z: (z.masked_fill(torch.ones(6, 5) > 0, -math.inf).softmax(1) @ torch.randn(5, 2)).mean(),
+                "Softmax",
+            ),
+        ],
+    )
+    def test_the_operation_that_made_the_first_one_is_named(self, five, make, operation):
+        """From what the graph kept, without a replay."""
+        assert sources.source_of((make(five(X)),)).operation == operation
+
+    def test_a_batch_that_holds_it_is_named_as_data(self, five):
+        """No operation made it."""
+        assert sources.source_of((five(torch.full((6, 4), math.nan)).mean(),)).operation == "data"
+
+    def test_masked_scores_are_none(self, five):
+        """Minus infinity is how scores are masked."""
+        scores = five(X).masked_fill(torch.arange(5) > 2, -math.inf)
+        assert sources.source_of(((scores.softmax(1) ** 2).mean(),)) is None
+
+    def test_it_is_told_once_and_not_where_the_weights_hold_it(self, five):
+        """An earlier step made those."""
+        spool = Spool(io.BytesIO(), Names())
+        walks = Walks(spool.names, spool)
+        loss = (F.relu(five(X) - 99).log() * NUMBERS[:, None]).mean()
+        walks.walk((loss,), "a:1", 7, nonfinite=True)
+        walks.walk((loss,), "a:1", 8, nonfinite=True)
+        (fact,) = [f for f in spool.facts if f.kind == "nonfinite"]
+        assert (fact.step, fact.details["operation"], fact.details["high"]) == (7, "Log", 0)
+        with torch.no_grad():
+            five.weight[0, 0] = math.nan
+        walks = Walks(spool.names, spool)
+        walks.walk((five(X).log().mean(),), "a:1", 9, nonfinite=True)
+        assert sum(f.kind == "nonfinite" for f in spool.facts) == 1
+        assert not walks.wants_nonfinite
+
+
+def test_the_first_targets_are_kept_for_the_probes(five):
+    """A copy, with the name of the loss, and a plus where another term stands beside it."""
+    spool = Spool(io.BytesIO(), Names())
+    walks = Walks(spool.names, spool)
+    walks.walk((F.cross_entropy(five(X), Y),), "a:1")
+    walks.walk((F.mse_loss(five(X)[:, 0], NUMBERS),), "a:2")
+    name, kept = walks.first_targets
+    assert name == "cross_entropy"
+    assert torch.equal(kept, Y)
+    assert kept.data_ptr() != Y.data_ptr()
+    walks = Walks(spool.names, spool)
+    walks.walk((F.cross_entropy(five(X), Y) + five.weight.pow(2).sum(),), "a:1")
+    assert walks.first_targets[0] == "cross_entropy+"
 
 
 class TestTheProgramIsLeftAlone:
