@@ -17,19 +17,30 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from pytest_mltd.core.asking import ask_all, discover, info, umbrella
-from pytest_mltd.core.findings import Diagnosis, Finding, diagnose_findings, not_asked, raise_if_failed
+from pytest_mltd.core.findings import CheckFailed, Diagnosis, Finding, diagnose_findings, not_asked, raise_if_failed
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Trace, as_trace
 
 _RUNS = "pytest_mltd.checks.runs"
 
-# What the recorded numbers cannot show, because the model has to be run again for it.
-_NEED_A_PROBE = {
-    "model.batch_mixing": "whether one sample's output depends on its neighbours in the batch",
+# What the recorded numbers cannot show, because the model has to be run again for it. Those that `recorded` asks by itself
+# come first; the others need a person who knows what is meant.
+_PROBES = {
     "model.causal_leak": "whether an output of a sequence model sees later inputs",
+    "model.batch_mixing": "whether one sample's output depends on its neighbours in the batch",
     "model.eval_noise": "whether the model answers the same twice in eval mode",
-    "model.ignored_inputs": "whether the outputs depend on every input",
+    "model.targets_equal_inputs": "whether a column of the inputs is the target",
+    "model.unlearnable_labels": "whether the inputs tell the labels at all",
 }
+_BY_HAND = {
+    "model.ignored_inputs": "whether the outputs depend on every input",
+    "model.unused_parameters": "whether some output depends on every parameter",
+    "model.initial_loss": "whether the fresh model knows as little as it should",
+    "model.shape_broadcast": "whether answers and targets are compared one to one",
+}
+_NEED_A_PROBE = _PROBES | _BY_HAND
+_GONE = "the model is gone: they are asked of a live recording, or by mltd.assert_model_sound(model, inputs)"
+_ASK = "they need to know what is meant: mltd.assert_model_sound(model, inputs, loss=…, targets=…)"
 
 
 @umbrella
@@ -45,7 +56,9 @@ def diagnose(
 
     Args:
         run: a recording, a run or a trace.
-        probe: name the questions that need the model to be run again, as not asked; False leaves them out.
+        probe: after a live recording also run a copy of the recorded model, with the batch it kept, where its answers tell
+            more: does it see the future, does one sample change another's answer, does dropout stay on. That takes a second
+            at most. False leaves these questions out; of a loaded trace they are named as not asked.
         allow: reasons by ``family.fault`` or ``family.fault:place`` (globs), as in
             ``{"updates.frozen_parameters:backbone.*": "frozen on purpose"}``.
         only: ids or patterns of the questions to ask, as in ``("gradients.*", "losses.plateau")``; all by default.
@@ -64,16 +77,18 @@ def diagnose(
     wanted = _patterns("only", only, [*ids, *_NEED_A_PROBE]) or ["*"]
     unwanted = _patterns("skip", skip, [*ids, *_NEED_A_PROBE])
     findings = ask_all(_chosen(checks, wanted), trace, skip=unwanted, allow=allow)
+    forwards = 0
     if probe:
-        findings += _not_probed(wanted, unwanted)
-    return diagnose_findings(
-        "training run", findings, looked_at=_looked_at(trace), notes=trace.notes, crashed=trace.crash
-    )
+        probed, forwards = _probed(run, trace, findings, allow, wanted, unwanted)
+        findings += probed
+    looked_at = _looked_at(trace) + (f"; {forwards} forwards of a copy of the model" if forwards else "")
+    return diagnose_findings("training run", findings, looked_at=looked_at, notes=trace.notes, crashed=trace.crash)
 
 
 def assert_healthy(
     run: Any,
     *,
+    probe: bool = True,
     allow: Mapping[str, str] | None = None,
     only: str | Collection[str] | None = None,
     skip: str | Collection[str] | None = None,
@@ -82,18 +97,23 @@ def assert_healthy(
 
     Args:
         run: a recording, a run or a trace.
+        probe: after a live recording also run a copy of the recorded model, as `diagnose` does.
         allow: reasons by ``family.fault`` or ``family.fault:place`` (globs).
         only: ids or patterns of the questions to ask; all by default.
         skip: ids or patterns of the questions to leave out.
 
     Raises:
-        CheckFailed: a question failed; root causes come first in the message and in ``.findings``.
+        CheckFailed: a question failed; root causes come first in the message and in ``.findings``. Or the run ended in an
+            error, which is no health whatever was found before it; with ``only`` the answers to those questions decide.
         NotAsked: no question could be asked at all.
         TypeError: ``run`` is no recorded run.
         ValueError: ``only`` or ``skip`` matches no question.
     """
     __tracebackhide__ = True
-    raise_if_failed(diagnose(run, allow=allow, only=only, skip=skip))
+    diagnosis = diagnose(run, probe=probe, allow=allow, only=only, skip=skip)
+    if diagnosis.crashed and not only:
+        raise CheckFailed(str(diagnosis), diagnosis.failed)
+    raise_if_failed(diagnosis)
 
 
 def _chosen(checks: Iterable[Callable[..., Finding]], wanted: Iterable[str]) -> list[Callable[..., Finding]]:
@@ -128,13 +148,38 @@ def _matches_any(pattern: object, ids: Iterable[str]) -> bool:
     return isinstance(pattern, str) and any(fnmatch.fnmatchcase(i, pattern) for i in ids)
 
 
-def _not_probed(wanted: Iterable[str], unwanted: Iterable[str]) -> list[Finding]:
-    reason = not_asked("they need the model itself, not its recorded numbers")
-    return [
-        dataclasses.replace(reason, id=name, looked_at=question)
-        for name, question in _NEED_A_PROBE.items()
-        if _matches(name, wanted) and not _matches(name, unwanted)
-    ]
+def _probed(
+    run: Any,
+    trace: Trace,
+    findings: Iterable[Finding],
+    allow: Mapping[str, str] | None,
+    wanted: Iterable[str],
+    unwanted: Iterable[str],
+) -> tuple[list[Finding], int]:
+    """Return what a copy of the recorded model answers, with what cannot be asked, and how many forwards that took."""
+    chosen = [name for name in _NEED_A_PROBE if _matches(name, wanted) and not _matches(name, unwanted)]
+    subject = _live(run, trace) if set(chosen) & set(_PROBES) else None
+    if subject is None:
+        return [_unprobed(name, _GONE) for name in chosen], 0
+    from pytest_mltd.probes import recorded
+
+    answered = recorded.ask(subject, findings, allow, set(chosen))
+    by_hand = [_unprobed(name, _ASK) for name in chosen if name in _BY_HAND]
+    return [*answered, *by_hand], subject.forwards
+
+
+def _live(run: Any, trace: Trace) -> Any:
+    """Return the model and the batch that a live recording still holds, None where there is none."""
+    recording = getattr(run, "recording", run)
+    if getattr(recording, "batch_model", None) is None:
+        return None
+    from pytest_mltd.probes import recorded
+
+    return recorded.subject_of(recording, trace)
+
+
+def _unprobed(name: str, reason: str) -> Finding:
+    return dataclasses.replace(not_asked(reason, looked_at=_NEED_A_PROBE[name]), id=name)
 
 
 def _cost(trace: Trace) -> str:

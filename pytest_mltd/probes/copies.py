@@ -9,7 +9,9 @@ import contextlib
 import copy
 import functools
 import io
+import math
 import random
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -20,6 +22,7 @@ from torch import Tensor
 from torch.nn.modules import module as nn_module
 
 from pytest_mltd.core.findings import Finding, not_asked
+from pytest_mltd.core.rendering import number
 from pytest_mltd.probes.snapshots import WRAPPERS
 from pytest_mltd.recording.forwards import copied as copied_values
 from pytest_mltd.recording.forwards import tensors_in
@@ -36,11 +39,17 @@ class CannotAsk(Exception):
 
 
 class Copy:
-    """A deep copy of a model in eval mode, and what it answers to some arguments. ``forwards`` counts how often it was run."""
+    """A deep copy of a model in eval mode, and what it answers to some arguments. ``forwards`` counts how often it was run.
 
-    def __init__(self, model: torch.nn.Module, arguments: Arguments) -> None:
+    With ``until`` (of `time.perf_counter`) it refuses a forward that would end later, as far as the longest so far tells.
+    """
+
+    def __init__(self, model: torch.nn.Module, arguments: Arguments, until: float = math.inf) -> None:
         self.arguments = arguments
         self.forwards = 0
+        self._until = until
+        self._longest = 0.0
+        self.steady = False  # whether it is known to answer the same twice
         self._plain: dict[int, list[Tensor]] = {}
         self.model = copied(unwrapped(model))
 
@@ -79,6 +88,9 @@ class Copy:
             watch: told of each module's inputs and outputs, by its name.
             train: run it in train mode.
         """
+        start = time.perf_counter()
+        if start + self._longest > self._until:
+            raise CannotAsk(f"a forward takes {number(self._longest, 2)} s, and there is a second for all")
         self.forwards += 1
         with undisturbed(self.model, seed):
             try:
@@ -89,6 +101,7 @@ class Copy:
                 result = twin(*given[0], **given[1])
             except Exception as error:
                 raise CannotAsk(f"the model's copy raised {type(error).__name__}: {_short(error)}") from error
+        self._longest = max(self._longest, time.perf_counter() - start)
         found = [t for t in tensors_in(_plain_data(result)) if t.is_floating_point() and t.numel()]
         if not found:
             raise CannotAsk("the model gives no numbers that could be compared")

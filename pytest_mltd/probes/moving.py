@@ -57,9 +57,12 @@ def steady(copy: Copy) -> list[Tensor]:
         CannotAsk: they are not.
     """
     answers = finite(copy.plain())
+    if copy.steady:
+        return answers
     again = copy.answers(copy.arguments)
     if any(a.shape != b.shape or move(a, b) > limit_for(answers, 1e-4) for a, b in zip(answers, again, strict=False)):
         raise CannotAsk("the model answers differently each time, also with one seed")
+    copy.steady = True
     return answers
 
 

@@ -40,7 +40,7 @@ def check_replicas_agree(
 
     Args:
         train: the training; given what it has parameters for of ``rank``, ``local_rank``, ``world_size`` and ``seed``.
-        ranks: how many processes; a guess, two show what more would.
+        ranks: how many processes run side by side, each with its own batches; a guess, two show what more would.
         steps: end each after so many steps; a guess.
         seed: rank r is seeded with ``seed + r``; by convention 0.
         allow: reasons by state: "weights", "gradients", "buffers", "samples", "random state".

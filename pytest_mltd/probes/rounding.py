@@ -34,9 +34,9 @@ def check_precision_agrees(
 ) -> Finding:
     """Ask whether a training in another precision has the same losses, within what rounding explains.
 
-    ``train`` is run as it is and once more under autocast (bfloat16, float16) or with its modules in float64. How far
-    rounding alone can drive the losses apart is measured on the program itself: it is run again with the output of each
-    module changed at random by as much as one rounding would. What goes far beyond that is not rounding but overflow,
+    ``train`` is run as it is and once more with its models under autocast (bfloat16, float16) or in float64. How far
+    rounding alone can drive the losses apart is measured on the program itself: it is run again with what goes into each
+    module and comes out of it changed at random by as much as one rounding would. What goes far beyond that is not rounding but overflow,
     a sum that swallows its small terms, an epsilon that is zero in half precision. Dropout is switched off in all runs.
 
     Args:
@@ -98,12 +98,37 @@ def _in(precision: Precision) -> Around:
                 with _doubled():
                     yield
                 return
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            # Without its cache: it would keep the weights of the first step to the end of the block.
-            with torch.autocast(device, dtype=getattr(torch, precision), cache_enabled=False):
+            with _autocast_models(getattr(torch, precision)):
                 yield
 
     return around
+
+
+@contextlib.contextmanager
+def _autocast_models(dtype: Any) -> Iterator[None]:
+    """Put each outermost call of a module under autocast. Not the whole training: it may make its data by a product too."""
+    import torch
+
+    kind: Any = torch.nn.Module
+    call, device = kind.__call__, "cuda" if torch.cuda.is_available() else "cpu"
+    inside = False
+
+    def call_rounded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal inside
+        if inside:
+            return call(self, *args, **kwargs)
+        inside = True
+        try:
+            with torch.autocast(device, dtype=dtype):
+                return call(self, *args, **kwargs)
+        finally:
+            inside = False
+
+    kind.__call__ = call_rounded
+    try:
+        yield
+    finally:
+        kind.__call__ = call
 
 
 @contextlib.contextmanager
@@ -129,7 +154,7 @@ def _as_double(value: Any) -> Any:
 
 
 def _shaken(unit: float, turn: int) -> Around:
-    """Return what changes each floating-point output of a module at random by up to ``unit``, relatively."""
+    """Return what changes each floating-point input and output of a module at random by up to ``unit``, relatively."""
 
     @contextlib.contextmanager
     def around() -> Iterator[None]:
@@ -138,18 +163,18 @@ def _shaken(unit: float, turn: int) -> Around:
 
         own = torch.Generator().manual_seed(turn)
 
-        def shake(_: Any, args: Any, output: Any) -> Any:
-            if not isinstance(output, torch.Tensor) or not output.is_floating_point():
-                return None
-            noise = torch.rand(output.shape, generator=own, dtype=torch.float32).mul_(2).sub_(1).mul_(unit)
-            return output * (1 + noise.to(output))
+        def shake(value: Any) -> Any:
+            if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+                return value
+            noise = torch.rand(value.shape, generator=own, dtype=torch.float32).mul_(2).sub_(1).mul_(unit)
+            return value * (1 + noise.to(value))
 
-        with _plainly():
-            handle = module.register_module_forward_hook(shake)
-            try:
-                yield
-            finally:
-                handle.remove()
+        with _plainly(), contextlib.ExitStack() as undo:
+            before = module.register_module_forward_pre_hook(lambda _, args: tuple(map(shake, args)))
+            undo.callback(before.remove)
+            after = module.register_module_forward_hook(lambda _, args, output: shake(output))
+            undo.callback(after.remove)
+            yield
 
     return around
 
@@ -228,7 +253,7 @@ def _too_far(name: str, rows: list[tuple[int, float, float, float]], precision: 
         limit=("max_drift", max_drift),
         step=step,
         table=Table(("step", "loss as it is", precision, "times rounding"), tuple(rows[-6:]), len(rows[-6:]) - 1),
-        shows="Rounding each module's output as that precision does moves the losses by far less."
+        shows="Rounding what goes into each module and comes out of it as that precision does moves the losses by far less."
         if finite
         else "As it is the run stays finite: something exceeds what that precision can hold, or becomes zero in it.",
         next_step="look for large sums, masks of -1e9, an epsilon below 1e-7, a softmax or norm by hand; keep those in float32",

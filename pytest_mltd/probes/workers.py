@@ -36,7 +36,7 @@ def check_workers_agree(
 
     Args:
         loader: a DataLoader, or a function without arguments that makes one; its own number of workers does not matter.
-        workers: how many to compare with none; a guess, two show what more would.
+        workers: how many make the batches of the second run; a guess, two show what more would.
         batches: how many batches are compared at most; a guess.
         seed: set before each iteration; by convention 0.
         allow: reasons by place: "samples", "order", "random numbers", or a field.
