@@ -1,7 +1,11 @@
 import torch
 from torch import nn
 
-META = dict(title="A batch whose labels are all ignore_index: mean over nothing", faults=["gradients.nonfinite"], where="")
+META = dict(
+    title="A batch whose labels are all ignore_index: mean over nothing",
+    faults=["gradients.nonfinite", "objective.ignored_labels"],
+    where="",
+)
 
 
 def train(seed, fixed=False):
