@@ -93,6 +93,33 @@ def locate_nonfinite(
         return dataclasses.replace(_located(attempt, put_back), id=ID)
 
 
+@contextlib.contextmanager
+def watching(step: int) -> Iterator[Callable[[], Finding | None]]:
+    """Watch the operations of what trains in the block, from the step before ``step`` on.
+
+    The training is ended at the first loss or gradient that is not finite, as after its last wanted step. What the block is
+    given tells the finding afterwards, None where nothing was found. Results do not change by it, except those of compiled
+    functions, which run uncompiled.
+    """
+    from pytest_mltd.recording import hooks
+    from pytest_mltd.recording.births import finding_of
+    from pytest_mltd.recording.tracing import Tracer
+
+    tracer = Tracer(max(step - 1, 0), 0, [])
+
+    def found() -> Finding | None:
+        if tracer.birth is None:
+            return None
+        return dataclasses.replace(finding_of(tracer.birth, tracer.born_after, tracer.reaches), id=ID)
+
+    try:
+        hooks.join(tracer)
+        with tracer:
+            yield found
+    finally:
+        hooks.leave(tracer)
+
+
 def _located(attempt: Callable[[Any], Run], put_back: Callable[[], None]) -> Finding:
     __tracebackhide__ = True
     from pytest_mltd.recording.births import finding_of
@@ -116,7 +143,7 @@ def _located(attempt: Callable[[Any], Run], put_back: Callable[[], None]) -> Fin
             tracer.look_back()
         # A value from before the window asks for a run that is watched from its beginning.
         if tracer.birth is not None and not (tracer.birth.outside and (since or after)):
-            return finding_of(tracer.birth, tracer.steps, tracer.reaches)
+            return finding_of(tracer.birth, tracer.born_after, tracer.reaches)
     if raised is not None:
         raise raised
     return not_asked(

@@ -42,7 +42,7 @@ class Tracer(Sentinel):
     Args:
         since: the number of the step from which on operations are watched; 0: from the beginning.
         after: how many losses were seen before, where no step is taken.
-        losses: of the first pass. Where the second is not the same, it is watched from there on.
+        losses: of the first pass, where it is known. Where the second is not the same, it is watched from there on.
     """
 
     forwards = True  # so that the modules are known
@@ -51,6 +51,7 @@ class Tracer(Sentinel):
         super().__init__(self._end)
         self.birth: Event | None = None
         self.reaches = ""
+        self.born_after = 0  # how many steps were over
         self._since, self._after = since, after
         self._expected = losses
         self._operations = Operations()
@@ -88,20 +89,26 @@ class Tracer(Sentinel):
 
     def look_back(self) -> None:
         """Take the last value that was not finite for the broken one, where the program ended by itself."""
-        self.birth, self.reaches = self._operations.behind_last(), "the last loss"
+        self.birth, self.reaches, self.born_after = self._operations.behind_last(), "the last loss", self.steps
 
     def _end(self, what: str, tensors: list[Tensor]) -> None:
         births = [b for t in tensors if (b := self._operations.behind(t)) is not None]
-        if births:
+        self._close()
+        if births and self.birth is None:
+            self.born_after = self.steps
             self.birth = min(births, key=lambda e: (e.outside, e.intended, e.index))
-        self.reaches = what
+        self.reaches = self.reaches or what
         raise Cut(f"{what} not finite")
 
     def _open(self) -> None:
         if self._operations not in _get_current_dispatch_mode_stack():
             self._operations.__enter__()  # type: ignore[no-untyped-call]
 
+    def _close(self) -> None:
+        if _get_current_dispatch_mode_stack()[-1:] == [self._operations]:
+            self._operations.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
     def _differs(self) -> bool:
         """Whether the loss is not that of the first pass: then the bad step may be another, too."""
         now, at = self.losses[-1:], len(self.losses) - 1
-        return bool(now) and now != self._expected[at : at + 1]
+        return bool(self._expected and now) and now != self._expected[at : at + 1]
