@@ -66,16 +66,18 @@ class Twice:
 
     def reports_of(self, item: pytest.Item) -> list[pytest.TestReport]:
         """Run the test as often as it takes, and return the reports that the session is told."""
-        result, ran = self._tried(item, self.interpreter)
+        result, ran, born = self._tried(item, self.interpreter)
         why = next((r.outcome.text for r in ran if r.hung), "")
         if why:
             # Forking did not work out for this test, or for torch in this process at all; a new process has no such past.
             if any(r.unsafe for r in ran):
                 self.interpreter, self.why = "fresh", why
-            result, ran = self._tried(item, "fresh")
+            result, ran, born = self._tried(item, "fresh")
         for one in ran[:1]:
             runners.show_warnings(one)
         reports = verdict_reports(item, result, ran, self.settings)
+        if born is not None:
+            _add_birth(reports, born)
         if reports and (why or self.why):
             reports[-1].mltd["fresh"] = why or self.why
         elif reports and self.shared and result.verdict == "same":
@@ -83,7 +85,7 @@ class Twice:
             reports[-1].mltd["shared"] = list(self.shared)
         return reports
 
-    def _tried(self, item: pytest.Item, interpreter: str) -> tuple[Repro, list[Ran]]:
+    def _tried(self, item: pytest.Item, interpreter: str) -> tuple[Repro, list[Ran], Finding | None]:
         trial = _TrialOf(self, item)
         try:
             result = repro(
@@ -92,9 +94,10 @@ class Twice:
                 compare=trial.compare,
                 worth=is_worth_it if self.settings.repro_scope == "used" else _always,
             )
+            born = trial.born(result, self._condition(interpreter))
         finally:
             shutil.rmtree(trial.folder, ignore_errors=True)
-        return result, trial.ran
+        return result, trial.ran, born
 
     def _condition(self, interpreter: Any) -> Condition:
         from pytest_mltd.core.trials import Condition
@@ -120,6 +123,7 @@ class _TrialOf:
         self.folder = Path(tempfile.mkdtemp(dir=twice._folder))
         self.ran: list[Ran] = []
         self._before_ns = 0
+        self._watch: int | None = None  # the step before which operations are watched
 
     def attempt(self, condition: Condition) -> Outcome:
         settings, now = self.twice.settings, time.time_ns()
@@ -130,6 +134,7 @@ class _TrialOf:
             "began_ns": now,
             "protected": [path for ran in self.ran for path in ran.extra.get("witness", {}).get("changed", ())],
             "strict": bool(self.ran) or settings.repro_scope == "all",
+            "watch": self._watch,
         }
         still = float(settings.repro_timeout)
         if condition.interpreter == "fresh":
@@ -144,6 +149,23 @@ class _TrialOf:
 
             return Outcome(kind="undecided", reason=ran.outcome.text)
         return ran.outcome
+
+    def born(self, result: Repro, condition: Condition) -> Finding | None:
+        """Where a recorded run was not finite, run it once more and watch which operation made the first such value."""
+        if result.verdict in ("stopped", "undecided") or any(ran.hung for ran in self.ran):
+            return None
+        from pytest_mltd.checks.runs.nonfinite import first_nonfinite
+        from pytest_mltd.core.findings import finding_from_dict
+        from pytest_mltd.core.traces import Trace
+
+        traces = [Trace.load(path) for path in result.outcomes[0].traces]
+        steps = (first_nonfinite(trace) for trace in traces if trace.level != "scalars")
+        self._watch = next((step for step in steps if step is not None), None)
+        if self._watch is None:
+            return None
+        self.attempt(condition)
+        found = self.ran.pop().extra.get("born")  # it is no run to be judged
+        return None if found is None else finding_from_dict(found)
 
     def compare(self, first: str, second: str) -> Finding:
         from pytest_mltd.checks.runs.divergence import check_divergence
@@ -215,6 +237,17 @@ def _add_to_failure(reports: list[pytest.TestReport], result: Repro, message: st
         if crash is not None and message:
             crash.message = f"{result.sentence.partition(':')[0]}: {crash.message}"
         return
+
+
+def _add_birth(reports: list[pytest.TestReport], born: Finding) -> None:
+    """Say which operation made the first value that is not finite: under the failure, or in the summary where it passed."""
+    from pytest_mltd.core.rendering import headline
+
+    failed = next((report for report in reports if report.failed), None)
+    if failed is not None:
+        failed.sections.append(("mltd: where it was born", str(born)))
+    elif reports:
+        reports[-1].mltd["notes"].append(headline(born))
 
 
 def _with_hash_seed(result: Repro) -> Repro:

@@ -6,6 +6,7 @@ to a JUnit file before the parent knows what came of all of them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from pytest_mltd.plugin.trial import Trial, trying
 from pytest_mltd.probes import children, witness
 
 if TYPE_CHECKING:
+    from pytest_mltd.core.findings import Finding
     from pytest_mltd.core.trials import Condition, Outcome
 
 TRIAL_FILE = "MLTD_TRIAL"  # names the folder of a trial to the interpreter that runs it
@@ -68,7 +70,8 @@ def run_here(item: pytest.Item, condition: Condition, job: Mapping[str, Any]) ->
         item: the test.
         condition: what is imposed on it.
         job: ``folder`` for its traces; ``before_ns``, ``began_ns`` and ``protected`` as for `witness.watch`; ``strict``:
-            whether a write to a file that was there before always ends the run, or only once the test has used mltd.
+            whether a write to a file that was there before always ends the run, or only once the test has used mltd;
+            ``watch``: the step from which on to look for the operation that makes it not finite, None not to.
     """
     folder = Path(job["folder"])
     folder.mkdir(exist_ok=True)
@@ -76,7 +79,7 @@ def run_here(item: pytest.Item, condition: Condition, job: Mapping[str, Any]) ->
     reports: list[pytest.TestReport] = []
     _tell_only(reports, item.session)
     _keep_examples_apart()
-    with warnings.catch_warnings(record=True) as warned, trying(item, condition) as trial:
+    with warnings.catch_warnings(record=True) as warned, trying(item, condition) as trial, _watching(job) as born:
         seen = witness.watch(
             before_ns=job["before_ns"],
             began_ns=job["began_ns"],
@@ -101,7 +104,19 @@ def run_here(item: pytest.Item, condition: Condition, job: Mapping[str, Any]) ->
         "notes": trial.notes,
         "metrics": trial.metrics,
         "sliced": trial.sliced,
+        "born": None if (found := born()) is None else found.as_dict(),
     }
+
+
+@contextlib.contextmanager
+def _watching(job: Mapping[str, Any]) -> Iterator[Callable[[], Finding | None]]:
+    if job.get("watch") is None:
+        yield lambda: None
+        return
+    from pytest_mltd.recording.origin import watching
+
+    with watching(job["watch"]) as born:
+        yield born
 
 
 def in_fork(item: pytest.Item, condition: Condition, job: Mapping[str, Any], threads: int | None, still: float) -> Ran:
