@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +67,11 @@ class Curve:
 
 
 def curves(trace: Trace) -> tuple[Curve, ...]:
-    """Return the training losses of a run, the longest stream first."""
+    """Return the training losses of a run, the longest stream first; where none was recorded, those that were "
+    "logged."""
     stream, step, value = trace.losses["stream"], trace.losses["step"], trace.losses["value"]
+    if not step.size:
+        return _logged(trace, held_out=False)
     found = []
     for index in np.unique(stream):
         here = stream == index
@@ -74,6 +79,22 @@ def curves(trace: Trace) -> tuple[Curve, ...]:
         at, mean = _mean_by_step(step[here] if trace.n_steps else np.arange(here.sum()), value[here])
         name = trace.streams[index] if 0 <= index < len(trace.streams) else f"stream {index}"
         found.append(Curve(name, at, mean))
+    return tuple(sorted(found, key=lambda c: -c.step.size))
+
+
+def validations(trace: Trace) -> tuple[Curve, ...]:
+    """Return the validation losses of a run, one value a pass (all batches between two steps), the most passes first.
+
+    Where none was recorded, those that were logged under a name such as ``val/loss`` or ``eval_loss``.
+    """
+    stream, step, value = trace.val["stream"], trace.val["step"], trace.val["value"]
+    if not step.size:
+        return _logged(trace, held_out=True)
+    found = []
+    for index in np.unique(stream):
+        here = stream == index
+        name = trace.streams[index] if 0 <= index < len(trace.streams) else "validation"
+        found.append(Curve("val/loss" if name == "scalars" else name, *_mean_by_step(step[here], value[here])))
     return tuple(sorted(found, key=lambda c: -c.step.size))
 
 
@@ -87,12 +108,14 @@ def block_medians(values: Floats, blocks: int = 100, shortest: int = 5) -> Float
 
 
 def trailing_median(values: Floats, width: int = 25) -> Floats:
-    """Return at each place the median of the ``width`` values before it (fewer at the start, NaN where there is none)."""
+    """Return at each place the median of the ``width`` values before it (fewer at the start, NaN where there is "
+    "none)."""
     return _trailing(values, width, 0.5)
 
 
 def trailing_high(values: Floats, width: int = 25) -> Floats:
-    """Return at each place the second highest of the ``width`` values before it: a high that one odd value does not make."""
+    """Return at each place the second highest of the ``width`` values before it: a high that one odd value does "
+    "not make."""
     return _trailing(values, width, 1 - 1 / (width - 1))
 
 
@@ -123,7 +146,7 @@ def moving_target(trace: Trace) -> str:
 
 def no_training(trace: Trace) -> str:
     """Say in one sentence why there is nothing to ask of this run's training, or return ""."""
-    if trace.n_steps or trace.losses["step"].size:
+    if trace.n_steps or trace.losses["step"].size or _logged(trace, held_out=False):
         return ""
     off = next((note for note in trace.notes if "MLTD_OFF" in note), "")
     if off:
@@ -153,6 +176,24 @@ def _mean_by_step(step: Steps, value: Floats) -> tuple[Steps, Floats]:
     with np.errstate(invalid="ignore", over="ignore"):
         total = np.bincount(index, weights=value, minlength=at.size)
     return at.astype(np.int64), total / np.bincount(index, minlength=max(at.size, 1))[: at.size]
+
+
+_HELD_OUT: Final = frozenset({"val", "valid", "validation", "eval", "evaluation", "test", "dev", "heldout"})
+_TRAINING: Final = frozenset({"train", "training", "trn", "tr"})
+_BESIDE: Final = frozenset({"epoch", "step", "batch", "iter", "avg", "mean", "running", "total", "smooth", "loss"})
+
+
+def _logged(trace: Trace, *, held_out: bool) -> tuple[Curve, ...]:
+    """Return the logged numbers whose names say that they are a loss: of training, or of held-out samples."""
+    if "log" in trace.provenance:
+        return ()  # what was read from another tool's log was chosen by name already, and left out what cannot be judged
+    found = []
+    for name in dict.fromkeys(trace.names[i] for i in np.unique(trace.logged["name"]) if 0 <= i < len(trace.names)):
+        words = set(re.split("[^a-z]+", re.sub("([a-z])([A-Z])", r"\1_\2", name).lower())) - {""}
+        part = words & (_HELD_OUT if held_out else _TRAINING)
+        if "loss" in words and words <= part | _BESIDE and (part or not held_out):
+            found.append(Curve(name, *_mean_by_step(*trace.scalars(name))))
+    return tuple(sorted(found, key=lambda c: -c.step.size))
 
 
 def _teacher(trace: Trace) -> str:

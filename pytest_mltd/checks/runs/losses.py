@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from pytest_mltd.checks.runs.constant_answers import Baseline, constant_answer, gain_over
 from pytest_mltd.checks.runs.curves import (
     Curve,
-    block_medians,
     curves,
     moving_target,
     no_training,
@@ -122,7 +122,8 @@ def check_loss_spike(
     highest = max(h for (_, h), _ in found)
     return Finding(
         ok=True,
-        headline=f"no step leaves the loss damaged: peaks with an aftermath reach {number(highest)} times the level before "
+        headline=f"no step leaves the loss damaged: peaks with an aftermath reach {number(highest)} times the "
+        "level before "
         f"(max_rise={max_rise:g})",
         amount=highest,
         limit=("max_rise", max_rise),
@@ -145,8 +146,8 @@ def check_plateau(
         run: a recording, a run or a trace.
         min_gain: the smallest share of that level that must be gained (a guess; healthy programs of tests/faulty gain
             0.2 or more).
-        min_steps: the fewest steps that are needed, five times as many for a run that was cut (a guess; warm-up and slow
-            beginnings last about that long).
+        min_steps: the fewest steps that are needed, five times as many for a run that was cut or whose loss began above three
+            times that level (a guess; warm-up and slow beginnings last about that long).
         allow: reasons by loss stream.
 
     Raises:
@@ -163,12 +164,15 @@ def check_plateau(
         return not_asked(reason)
     if moving := moving_target(trace):
         return not_asked(f"a flat loss may be a balance here: {moving}")
-    asked = [(c, base) for c in judged if (base := _baseline(trace, c)) is not None]
+    asked = [(c, base) for c in judged if (base := constant_answer(trace, c)) is not None]
     if not asked:
         return not_asked(
             "what a constant answer would give is not known for this loss, and the weights did not begin fresh"
         )
-    gains = [(_gain(c, base.level), c, base) for c, base in asked]
+    asked = [(c, base) for c, base in asked if c.start <= 3 * base.level or c.finite.size >= 5 * min_steps]
+    if not asked:
+        return not_asked(f"the loss first had to fall to that level: {too_short(trace, trace.busiest, 5 * min_steps)}")
+    gains = [(gain_over(c, base.level), c, base) for c, base in asked]
     gain, curve, base = min(gains, key=lambda entry: entry[0])
     if gain < min_gain:
         return _plateau_finding(curve, base, gain, min_gain, allowed)
@@ -190,7 +194,8 @@ assert_no_plateau = asserting(check_plateau)
 def _to_judge(
     trace: Trace, allow: Mapping[str, str] | None, min_steps: int, *, finite: bool = False
 ) -> tuple[list[Curve], tuple[tuple[str, str], ...], str]:
-    """Return the curves that can be judged, what was allowed, and why there is none. ``finite``: only finite values count."""
+    """Return the curves that can be judged, what was allowed, and why there is none. ``finite``: only finite "
+    "values count."""
     everything = curves(trace)
     kept, allowed = sift(allow, [c.name for c in everything])
     usable = [c for c in everything if c.name in set(kept) and c.finite.size]
@@ -256,8 +261,10 @@ def _divergence_finding(curve: Curve, rise: float, max_rise: float, allowed: tup
         limit=("max_rise", max_rise),
         step=step,
         table=Table(("step", "loss"), tuple((int(curve.step[i]), float(v[i])) for i in shown), culprit=len(shown) - 1),
-        shows=f"It stays above {max_rise:g} times its first level from step {step} on: the steps lead away from a minimum.",
-        next_step="try a tenth of the learning rate; if it still rises, look at the batch and the gradients just before "
+        shows=f"It stays above {max_rise:g} times its first level from step {step} on: the steps lead away from a "
+        "minimum.",
+        next_step="try a tenth of the learning rate; if it still rises, look at the batch and the gradients just "
+        "before "
         f"step {step}",
         allowed=allowed,
     )
@@ -376,70 +383,8 @@ def _about_weights(spike: _Spike, length: int) -> tuple[str, str]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Baseline:
-    level: float
-    words: str
-    shows: str
-
-
-def _baseline(trace: Trace, curve: Curve) -> _Baseline | None:
-    """Return the loss that a constant answer would have, if it is known."""
-    facts = [f for f in trace.facts if f.kind == "targets" and f.who in ("", curve.name)]
-    for fact in facts:
-        name = str(fact.details.get("loss", ""))
-        if fact.details.get("reduction", "mean") != "mean":
-            continue
-        if (entropy := fact.details.get("entropy")) is not None and entropy > 0.01:
-            return _Baseline(
-                float(entropy),
-                f"{number(float(entropy), 3)}, the entropy of the labels",
-                "What the label frequencies alone give, without a look at the inputs",
-            )
-        if "mse" in name and (spread := fact.details.get("var")) and spread > 0:
-            return _Baseline(
-                float(spread),
-                f"{number(float(spread), 3)}, the variance of the targets",
-                "What the mean of the targets alone gives",
-            )
-    if facts or not _fresh(trace):
-        return None
-    blocks = block_medians(curve.finite, blocks=10)
-    first = max(curve.start, float(blocks[0]))
-    settled = float(blocks[1:4].mean()) if blocks.size >= 10 else first
-    if 0.94 * first < settled < first:  # an untrained net begins a few percent above what the frequencies alone give
-        first = settled
-    return _Baseline(first, f"{number(first, 3)}, the first level", "What the untrained weights gave")
-
-
-def _gain(curve: Curve, level: float) -> float:
-    """Return the share of a constant answer's loss that was gained at the best level held for a tenth of the run."""
-    return 1.0 - float(block_medians(curve.finite, blocks=10).min()) / level
-
-
-def _fresh(trace: Trace) -> bool:
-    """Whether every linear and convolution weight began with the norm that torch's default initialisation gives it.
-
-    Uniform within 1/sqrt(fan_in): the norm is sqrt(outputs / 3), with a relative standard deviation of 0.45/sqrt(weights).
-    """
-    if any(trace.of("load")) or not trace.updates["step"].size or trace.updates["step"][0] > 1:
-        return False
-    known = 0
-    for i, p in enumerate(trace.parameters):
-        if not p.optimizers or len(p.shape) < 2 or not p.module.startswith(("Linear", "Conv")):
-            continue
-        size, norm = math.prod(p.shape), float(trace.updates["weight"][0, i])
-        if size < 32 or norm < 0:
-            continue
-        expected = math.sqrt(p.shape[0] / 3)
-        if abs(norm / expected - 1) > 1.4 / math.sqrt(size) + 0.005:  # three standard deviations of such a norm
-            return False
-        known += size
-    return known >= 150
-
-
 def _plateau_finding(
-    curve: Curve, base: _Baseline, gain: float, min_gain: float, allowed: tuple[tuple[str, str], ...]
+    curve: Curve, base: Baseline, gain: float, min_gain: float, allowed: tuple[tuple[str, str], ...]
 ) -> Finding:
     v = curve.finite
     shown = np.unique(np.linspace(0, v.size - 1, 6).astype(int))
@@ -453,6 +398,7 @@ def _plateau_finding(
         limit=("min_gain", min_gain),
         table=Table(("step", "loss"), tuple((int(curve.step[i]), float(v[i])) for i in shown), culprit=len(shown) - 1),
         shows=f"{base.shows}: the net is not learning.",
-        next_step="check that inputs and labels still belong together, then overfit one small batch: it should go to zero",
+        next_step="check that inputs and labels still belong together, then overfit one small batch: it should go "
+        "to zero",
         allowed=allowed,
     )
