@@ -28,7 +28,7 @@ def check_precision_agrees(
     *,
     precision: Precision = "bfloat16",
     steps: int = 20,
-    max_drift: float = 10.0,
+    max_drift: float = 20.0,
     seed: int = 0,
     allow: Mapping[str, str] | None = None,
 ) -> Finding:
@@ -36,15 +36,17 @@ def check_precision_agrees(
 
     ``train`` is run as it is and once more with its models under autocast (bfloat16, float16) or in float64. How far
     rounding alone can drive the losses apart is measured on the program itself: it is run again with what goes into each
-    module and comes out of it changed at random by as much as one rounding would. What goes far beyond that is not rounding but overflow,
-    a sum that swallows its small terms, an epsilon that is zero in half precision. Dropout is switched off in all runs.
+    module and comes out of it changed at random by as much as one rounding would. What goes far beyond that is not rounding
+    but overflow, a sum that swallows its small terms, an epsilon that is zero in half precision. Dropout is switched off in
+    all runs.
 
     Args:
         train: the training; given ``seed`` if it has a parameter of that name, and nothing else.
         other: the same training in the other precision, where it sets that itself; it is run as it is.
         precision: what the second run computes in, and whose rounding is imitated.
         steps: how many steps are compared; a guess.
-        max_drift: how many times the drift that imitated rounding reaches the losses may drift apart; a guess.
+        max_drift: how many times as far as with imitated rounding the losses may drift apart; measured on some fifty healthy
+            programs in bfloat16: 0.05 to 7.5 times.
         seed: set before each run; by convention 0.
         allow: a reason by place: the line of the backward.
 
@@ -169,8 +171,11 @@ def _shaken(unit: float, turn: int) -> Around:
             noise = torch.rand(value.shape, generator=own, dtype=torch.float32).mul_(2).sub_(1).mul_(unit)
             return value * (1 + noise.to(value))
 
+        def shake_all(_: Any, args: Any) -> Any:
+            return tuple(map(shake, args))
+
         with _plainly(), contextlib.ExitStack() as undo:
-            before = module.register_module_forward_pre_hook(lambda _, args: tuple(map(shake, args)))
+            before = module.register_module_forward_pre_hook(shake_all)
             undo.callback(before.remove)
             after = module.register_module_forward_hook(lambda _, args, output: shake(output))
             undo.callback(after.remove)

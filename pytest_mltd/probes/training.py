@@ -64,7 +64,7 @@ def check_overfits(
         attempt, reached = _changed_run(tries, train, data, few(samples, seed))
     raise_if_broken(attempt)
     if not reached:
-        return _nothing_to_change(data)
+        return _nothing_to_change()
     return _judge_overfit(attempt, samples, steps, max_share)
 
 
@@ -113,7 +113,7 @@ def check_learns_from_inputs(
         raise_if_broken(real)
         empty, reached = _changed_run(tries, train, data, without_inputs())
     if not reached:
-        return _nothing_to_change(data)
+        return _nothing_to_change()
     if empty.raised:
         return not_asked(f"with inputs at zero the training raised {empty.raised}")
     return _judge_gain(real, empty, min_gain)
@@ -175,7 +175,7 @@ def check_learns_nothing_from_shuffled_labels(
         for turn in range(shuffles):
             attempt, reached = _changed_run(tries, train, data, shuffled_labels(seed + turn + 1))
             if not reached:
-                return _nothing_to_change(data)
+                return _nothing_to_change()
             raise_if_broken(attempt, "train: with shuffled labels")
             shuffled.append(attempt.returned.get(name, math.nan))
     return _judge_shuffled(name, real.returned[name], shuffled, level, max_learned)
@@ -202,10 +202,10 @@ def _changed_run(
     return attempt, bool(attempt.noted)
 
 
-def _nothing_to_change(data: tuple[Any, ...]) -> Finding:
+def _nothing_to_change() -> Finding:
     return not_asked(
         "the training was given no data and iterated no DataLoader, so nothing could be changed",
-        next_step="give it its data as arguments, as in check_overfits(train, x, y)",
+        next_step="give the training its data as arguments behind it: (train, x, y), where train(x, y) can be called",
     )
 
 
