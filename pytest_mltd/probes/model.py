@@ -69,14 +69,15 @@ def check_batch_mixing(
 ) -> Finding:
     """Ask whether the answer for one sample depends on the others in its batch, in eval mode.
 
-    All samples but the first are replaced by the second; the first's answer must stay. In train mode a batch norm mixes on
+    All samples but the last are replaced by another; the last one's answer must stay: a recurrence that takes the batch for
+    time has seen all others by then. In train mode a batch norm mixes on
     purpose; graphs and sets, whose rows belong together, mix in every mode.
 
     Args:
         model: a module; a copy of it is run, in eval mode.
         inputs: a tensor, a tuple of arguments or a mapping of named ones, of two samples or more.
         axis: the axis that counts the samples, by convention 0; a recurrent net without ``batch_first`` has 1.
-        max_move: the highest change of the first sample's answer, as a share of the spread of all answers; a guess: rounding
+        max_move: the highest change of the last sample's answer, as a share of the spread of all answers; a guess: rounding
             stays below 1e-5.
         allow: a reason by place: the module that it happens in.
 

@@ -22,7 +22,7 @@ _KEPT: Final = 1 << 18  # values of each module's part that are compared
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where answers begin to move: the plain name for a person, and whether the module or the code around it does it."""
+    """Where answers begin to move: a module's name ("" for the model itself), and what to say of it."""
 
     name: str
     said: str
@@ -136,12 +136,11 @@ def _first(runs: list[list[tuple[str, str, Tensor | None]]], max_move: float, ki
             continue
         if move(before, after) <= max_move:
             continue
-        kind = kinds.get(name, "")
         if side == "out":
-            return Place(name, f"in {name!r} ({kind})") if name else None
+            return Place(name, f"in {name!r} ({kinds.get(name, '')})") if name else None
         above = name.rpartition(".")[0]
-        within = f"in the code of {above!r} ({kinds.get(above, '')})" if above else "in the code of the model itself"
-        return Place(above or name, f"{within}, before {name!r}") if name else None
+        code = f"the code of {above!r} ({kinds.get(above, '')})" if above else "the code of the model itself"
+        return Place(above, f"in {code}, before {name!r}") if name else None
     return None
 
 

@@ -157,19 +157,22 @@ def _eval_noise(subject: Subject, *, max_move: float = 1e-4, allow: Mapping[str,
         return not_asked("the program answers one batch several times, as one that samples does")
     copy = subject.ready()
     with _listening_to_dropout() as untold:
-        copy.plain()
+        copy.answers(copy.arguments)
     if not untold:
         return Finding(ok=True, headline="no dropout stays on in eval mode", looked_at="one forward in eval mode")
     return wiring.noise(copy, max_move, allow)
 
 
 def _targets_equal_inputs(subject: Subject, *, allow: Mapping[str, str] | None = None, **limits: Any) -> Finding:
+    """Ask it of labels only: in many an exercise a number is to be learned that is a multiple of one of its features."""
     tensors = copies.named_tensors(subject.arguments)
     if len(tensors) != 1 or subject.targets is None:
         return not_asked("the model is not given one table of features, for which there are targets")
     (value,) = tensors.values()
     if value.dim() != 2 or not value.is_floating_point():
         return not_asked("the inputs are no table of features")
+    if subject.targets.is_floating_point() and not bool(((subject.targets == 0) | (subject.targets == 1)).all()):
+        return not_asked("the targets are numbers, not labels")
     if subject.targets.dim() != 1 and tuple(subject.targets.shape[1:]) != (1,):
         return not_asked("there is not one target for each sample")
     return _undecorated(labels.check_targets_equal_inputs)(value, subject.targets, allow=allow, **limits)

@@ -62,13 +62,13 @@ def leak(copy: Copy, sequence: Sequence, max_move: float, allow: Mapping[str, st
         )
     begin = moments // 2 if len(tries) > 1 else int(sequence.last.min())
     place = moving.first_moved(copy, other, _earlier(value, sequence.axis, begin), limit, _kinds(copy))
-    culprit = place.name if place is not None else type(copy.model).__name__
+    culprit = (place.name if place is not None else "") or type(copy.model).__name__
     kept, allowed = sift(allow, [culprit])
     return Finding(
         ok=not kept,
         headline=(
             f"outputs of {type(copy.model).__name__} see later inputs: that of moment {at} moved by {number(moved, 3)} of "
-            f"the spread when only later ones changed{_said(place, culprit)} (max_move={limit:g})"
+            f"the spread when only later ones changed{_said(place)} (max_move={limit:g})"
         ),
         culprit=culprit,
         amount=moved,
@@ -81,7 +81,7 @@ def leak(copy: Copy, sequence: Sequence, max_move: float, allow: Mapping[str, st
 
 
 def mixing(copy: Copy, axis: int, max_move: float, allow: Mapping[str, str] | None) -> Finding:
-    """Judge whether the first sample's answer moves when the others are replaced."""
+    """Judge whether the last sample's answer moves when the others are replaced."""
     tensors = copies.named_tensors(copy.arguments)
     sizes = [t.shape[axis] for t in tensors.values() if t.dim() > axis]
     rows = max(sizes, default=0)
@@ -93,12 +93,12 @@ def mixing(copy: Copy, axis: int, max_move: float, allow: Mapping[str, str] | No
             other = copies.with_argument(other, name, _others_replaced(value, axis))
     replaced = copies.named_tensors(other)
     if all(bool((replaced[n] == t).all()) for n, t in tensors.items()):
-        return not_asked("all samples but the first are the same")
+        return not_asked("all samples but the last are the same")
     answers = moving.steady(copy)
     limit = moving.limit_for(answers, max_move)
     again = copy.answers(other)
     judged = [
-        (i, a.select(axis, 0), b.select(axis, 0), a)
+        (i, a.select(axis, -1), b.select(axis, -1), a)
         for i, (a, b) in enumerate(zip(answers, again, strict=False))
         if a.dim() > axis and a.shape[axis] == rows == b.shape[axis] and a.shape == b.shape
     ]
@@ -110,23 +110,23 @@ def mixing(copy: Copy, axis: int, max_move: float, allow: Mapping[str, str] | No
     if moved <= limit:
         return Finding(
             ok=True,
-            headline=f"the first sample's answer stays when the {rows - 1} others are replaced (max_move={limit:g})",
+            headline=f"the last sample's answer stays when the {rows - 1} others are replaced (max_move={limit:g})",
             amount=moved,
             limit=("max_move", limit),
             looked_at=f"{rows} samples, {len(moves)} {'output' if len(moves) == 1 else 'outputs'}",
         )
 
     def part(tensor: Tensor) -> Tensor | None:
-        return tensor.select(axis, 0) if tensor.dim() > axis and tensor.shape[axis] == rows else None
+        return tensor.select(axis, -1) if tensor.dim() > axis and tensor.shape[axis] == rows else None
 
     place = moving.first_moved(copy, other, part, limit, _kinds(copy))
-    culprit = place.name if place is not None else type(copy.model).__name__
+    culprit = (place.name if place is not None else "") or type(copy.model).__name__
     kept, allowed = sift(allow, [culprit])
     return Finding(
         ok=not kept,
         headline=(
             f"the answer of {type(copy.model).__name__} for one sample moved by {number(moved, 3)} of the spread when only "
-            f"the other {rows - 1} in the batch changed{_said(place, culprit)} (max_move={limit:g})"
+            f"the other {rows - 1} in the batch changed{_said(place)} (max_move={limit:g})"
         ),
         culprit=culprit,
         amount=moved,
@@ -159,13 +159,13 @@ def noise(copy: Copy, max_move: float, allow: Mapping[str, str] | None) -> Findi
             looked_at=f"{len(moves)} {'output' if len(moves) == 1 else 'outputs'}, in eval mode",
         )
     place = moving.first_moved(copy, copy.arguments, lambda t: t, limit, _kinds(copy), seeds=(0, 1))
-    culprit = place.name if place is not None else type(copy.model).__name__
+    culprit = (place.name if place is not None else "") or type(copy.model).__name__
     kept, allowed = sift(allow, [culprit])
     return Finding(
         ok=not kept,
         headline=(
             f"{type(copy.model).__name__} in eval mode answers the same input differently: moved by {number(moved, 3)} of "
-            f"the spread between two seeds{_said(place, culprit)} (max_move={limit:g})"
+            f"the spread between two seeds{_said(place)} (max_move={limit:g})"
         ),
         culprit=culprit,
         amount=moved,
@@ -193,21 +193,25 @@ def _moved_earlier(before: Tensor, after: Tensor, sequence: Sequence, first: Ten
 
 def _earlier(value: Tensor, axis: int, first: int) -> moving.Part:
     """Return the part of a module's tensor that is about the moments before ``first``."""
-    shape = tuple(value.shape[:2])
+    rows, moments = value.shape[1 - axis], value.shape[axis]
 
     def part(tensor: Tensor) -> Tensor | None:
-        if tensor.dim() < 2 or tuple(tensor.shape[:2]) not in (shape, shape[::-1]):
-            return None
-        time = axis if tuple(tensor.shape[:2]) == shape else 1 - axis
-        return tensor.narrow(time, 0, first)
+        shape = tuple(tensor.shape)
+        if shape[:2] == (rows, moments):
+            return tensor.narrow(1, 0, first)
+        if shape[:2] == (moments, rows):
+            return tensor.narrow(0, 0, first)
+        if len(shape) == 3 and shape[0] == rows and shape[2] == moments:  # convolutions have their channels first
+            return tensor.narrow(2, 0, first)
+        return None
 
     return part
 
 
 def _others_replaced(value: Tensor, axis: int) -> Tensor:
-    """Return the batch with each sample from the second on replaced by another: the second by the third, the rest by it."""
+    """Return the batch with each sample but the last replaced: all by the second, that by the first; of two, by the last."""
     rows = value.shape[axis]
-    chosen = [0, *(2 if rows > 2 and i == 1 else 1 for i in range(1, rows))]
+    chosen = [*((0 if i == 1 else 1) for i in range(rows - 1)), rows - 1]
     return value.index_select(axis, torch.tensor(chosen, device=value.device))
 
 
@@ -224,8 +228,8 @@ def _kinds(copy: Copy) -> dict[str, str]:
     return {name: type(module).__name__ for name, module in copy.model.named_modules()}
 
 
-def _said(place: Place | None, culprit: str) -> str:
-    return f", first {place.said}" if place is not None and culprit in place.said else ""
+def _said(place: Place | None) -> str:
+    return f", first {place.said}" if place is not None else ""
 
 
 def _where(place: Place | None) -> str:
