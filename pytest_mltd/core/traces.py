@@ -103,6 +103,12 @@ TABLES: Final[Mapping[str, Mapping[str, tuple[str, str, float]]]] = MappingProxy
             "zeros": ("<f4", "modules", np.nan),  # share
             "min": ("<f4", "modules", np.nan),
             "max": ("<f4", "modules", np.nan),
+            "across": (
+                "<f4",
+                "modules",
+                np.nan,
+            ),  # RMS over units of the standard deviation over (64) rows; NaN: under 4 rows
+            "silent": ("<f4", "modules", np.nan),  # share of units that are 0 in each of these rows and positions
             "rows": ("<i4", "modules", -1),  # length of the first axis
         },
         # one row a sampled step; 64 bits of the digest of the bytes
@@ -204,6 +210,9 @@ class Fact:
 
     Of a layer before a ReLU (``who``): ``relu``: its ``units``, how many were ``silent`` (zero for all ``rows``) at each of
     the last looks, and how many were ``always_silent``.
+
+    Of the first loss that is not finite: ``nonfinite``: the ``operation`` that made it, its ``dtype``, ``low`` and ``high`` of
+    what it was given where that is the reason.
 
     Of parameters (``who``): ``unreached``, ``unowned``, ``manual_update``. Others: ``more_seeds``, ``validation_unseen``.
     """

@@ -9,13 +9,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from pytest_mltd.recording import digests, lanes, sites
+from pytest_mltd.recording import digests, lanes, outputs, sites
 from pytest_mltd.recording.lanes import Lane, Number
 from pytest_mltd.recording.naming import Identities, Names
 
 _KEPT_BYTES: Final = 256 << 20  # of the one batch that is kept for probes; a guess
 
-Statistics = tuple[Number, ...]  # mean, std, zeros, min, max
+Statistics = tuple[Number, ...]  # mean, std, zeros, min, max, across, silent
 
 
 class Forwards:
@@ -74,7 +74,7 @@ class Forwards:
             return
         with lanes.quiet():
             values = first.detach()
-            statistics = lanes.output_numbers(values, self._lane)
+            statistics = outputs.described(values, self._lane)
             self.outputs[index] = (statistics, first.shape[0] if first.dim() else 1)
             if digest:
                 self.digests[index] = digests.of_tensor(values)

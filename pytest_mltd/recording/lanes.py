@@ -139,7 +139,7 @@ def norms(tensors: Sequence[Tensor]) -> list[Tensor]:
     dtypes = {t.dtype for t in plain}
     if dtypes <= {torch.float32} or dtypes <= {torch.float64}:
         return list(torch._foreach_norm(plain))
-    return list(torch._foreach_norm([t if t.dtype in _WIDE else t.float() for t in plain]))
+    return list(torch._foreach_norm([t if t.dtype in WIDE else t.float() for t in plain]))
 
 
 def exact_norm(tensor: Tensor) -> float:
@@ -165,62 +165,8 @@ def flat(tensor: Tensor) -> np.ndarray[Any, Any] | None:
     return None
 
 
-def output_numbers(tensor: Tensor, lane: Lane) -> tuple[Number, ...]:
-    """Return mean, standard deviation, share of zeros, least and greatest of a module's output."""
-    values = flat(tensor)
-    if values is None:
-        return _large(tensor, lane) if tensor.is_cpu else tuple(lane.read(output_statistics(tensor)))
-    with np.errstate(all="ignore"):
-        mean = np.add.reduce(values) / values.size
-        centred = values - mean
-        spread = math.sqrt(np.vdot(centred, centred) / values.size)
-        some = values[:: stride_for(values.size, tensor.shape[-1] if tensor.dim() else 1)]
-        zeros = 1 - np.count_nonzero(some) / some.size
-        return float(mean), spread, zeros, float(np.minimum.reduce(values)), float(np.maximum.reduce(values))
-
-
-def _large(tensor: Tensor, lane: Lane) -> tuple[Number, ...]:
-    """Describe a large output on the CPU without a copy of it, unless the mean is so far out that the spread would cancel."""
-    whole = tensor.reshape(-1)
-    if whole.dtype not in _WIDE:
-        whole = whole.float()
-    count = whole.numel()
-    some = whole[:: stride_for(count, tensor.shape[-1] if tensor.dim() else 1)]
-    numbers = lane.read([whole.sum(), torch.dot(whole, whole), (some == 0).sum(), whole.amin(), whole.amax()])
-    total, squares, zeros, least, greatest = (float(n) for n in numbers)
-    mean = total / count
-    variance = squares / count - mean * mean
-    if not variance > 1e-2 * mean * mean:  # float32 sums are good to about 1e-5; NaN goes the exact way too
-        return tuple(lane.read(output_statistics(tensor)))
-    return mean, math.sqrt(variance), zeros / some.numel(), least, greatest
-
-
-def output_statistics(tensor: Tensor) -> list[Tensor]:
-    """Return mean, standard deviation, share of zeros, least and greatest of a module's output, as 0-d tensors.
-
-    The share of zeros is of at most 4,096 values spread over the whole: counting all costs more than the layer.
-    """
-    flat = tensor.reshape(-1)
-    if flat.dtype not in _WIDE:
-        flat = flat.float()
-    mean = flat.mean()
-    centred = flat - mean
-    spread = torch.dot(centred, centred).div_(flat.numel()).sqrt_()
-    some = flat[:: stride_for(flat.numel(), tensor.shape[-1] if tensor.dim() else 1)]
-    zeros = (some == 0).sum().div(some.numel())
-    return [mean, spread, zeros, flat.amin(), flat.amax()]
-
-
-def stride_for(count: int, last: int, most: int = 4096) -> int:
-    """Return a stride that takes at most ``most`` of ``count`` values and does not keep to the same columns."""
-    stride = -(-count // most)
-    while stride > 1 and math.gcd(stride, last) != 1:
-        stride += 1
-    return max(stride, 1)
-
-
 _SMALL: Final = 1 << 14
-_WIDE: Final = frozenset({torch.float32, torch.float64})
+WIDE: Final = frozenset({torch.float32, torch.float64})
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 is_batched = torch._C._functorch.is_legacy_batchedtensor  # in autograd.grad(..., is_grads_batched=True)
 _NO_DISPATCH: Final = Tensor.__torch_dispatch__

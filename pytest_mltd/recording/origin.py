@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_mltd.core.asking import umbrella
 from pytest_mltd.core.extras import need
-from pytest_mltd.core.findings import Finding, not_asked
-from pytest_mltd.recording.running import SEED, run
+from pytest_mltd.core.findings import Finding, finding_from_dict, not_asked
+from pytest_mltd.recording.running import SEED, run_unrecorded
 
 if TYPE_CHECKING:
-    from pytest_mltd.recording.running import Run
     from pytest_mltd.recording.tracing import Finder
 
 
@@ -42,9 +41,12 @@ def locate_nonfinite(
     """Find the first operation, of the forward or the backward, that made a NaN or an infinity out of finite numbers.
 
     The training runs once with each loss and each step's gradients looked at, and is ended at the first that are not finite.
-    It then runs again, and its last step is watched operation by operation. From the broken loss or gradient the way leads
-    back to what made it; an infinity that was meant, such as a mask is filled with, is passed by. Modules, optimizers and
-    tensors that existed before are put back between the two runs and afterwards. What the training writes, it writes twice.
+    Its last step is then repeated and watched operation by operation. From the broken loss or gradient the way leads back to
+    what made it; an infinity that was meant, such as a mask is filled with, is passed by.
+
+    The repetition starts from a forked copy of the process, one of which is kept each quarter of a second. Where no fork is
+    possible (an accelerator, other threads, worker processes) or none was kept yet, the training runs again from its start.
+    Modules, optimizers and tensors that existed before are put back. What the repeated part writes to files is written twice.
 
     Args:
         train: the training as `run` takes it: a function, or the path of a script.
@@ -77,14 +79,18 @@ def locate_nonfinite(
     __tracebackhide__ = True
     need("torch", "mltd.locate_nonfinite")
 
-    def attempt(listener: Any) -> Run:
+    home = os.getpid()
+
+    def attempt(listener: Any) -> None:
         __tracebackhide__ = True
         from pytest_mltd.recording import hooks
 
         try:
             hooks.join(listener)
-            return run(train, *args, module=module, steps=steps, slice=slice, seed=seed, level="losses", **kwargs)
+            run_unrecorded(train, args, kwargs, module=module, steps=steps, slice=slice, seed=seed)
         finally:
+            if os.getpid() != home:  # a kept process that did not find it again
+                os._exit(1)
             hooks.leave(listener)
 
     with contextlib.ExitStack() as afterwards:
@@ -120,18 +126,24 @@ def watching(step: int) -> Iterator[Callable[[], Finding | None]]:
         hooks.leave(tracer)
 
 
-def _located(attempt: Callable[[Any], Run], put_back: Callable[[], None]) -> Finding:
+def _located(attempt: Callable[[Any], None], put_back: Callable[[], None]) -> Finding:
     __tracebackhide__ = True
     from pytest_mltd.recording.births import finding_of
     from pytest_mltd.recording.tracing import Finder, Tracer
 
-    finder, raised = Finder(), None
+    finder, raised = Finder(_replay), None
     try:
-        attempt(finder)
-    except Exception as error:  # it may look for itself whether its loss is finite
-        raised = error
-    if not (finder.what or finder.ended_bad or raised):
-        return _stayed_finite(finder)
+        try:
+            attempt(finder)
+        except Exception as error:  # it may look for itself whether its loss is finite
+            raised = error
+        if not (finder.what or finder.ended_bad or raised):
+            return _stayed_finite(finder)
+        kept = finder.checkpoints.ask(finder.since) if finder.what else None
+        if kept is not None:
+            return finding_from_dict(kept)
+    finally:
+        finder.checkpoints.drop()
     for since, after in _windows(finder):
         put_back()
         tracer = Tracer(since, after, finder.losses)
@@ -152,9 +164,27 @@ def _located(attempt: Callable[[Any], Run], put_back: Callable[[], None]) -> Fin
     )
 
 
+def _replay(since: int, steps: int, answer: Callable[[Any], None]) -> None:
+    """Go on in a kept process: watched, and silent where the value is from before it was kept."""
+    from pytest_mltd.recording import hooks
+    from pytest_mltd.recording.births import finding_of
+    from pytest_mltd.recording.tracing import Tracer
+
+    def tell(tracer: Tracer) -> None:
+        birth = tracer.birth
+        if birth is None or birth.outside:
+            answer(None)
+        else:
+            answer(finding_of(birth, tracer.born_after, tracer.reaches).as_dict())
+
+    tracer = Tracer(since, 0, [], tell)
+    hooks.join(tracer)
+    tracer.go_on(steps)
+
+
 def _windows(finder: Finder) -> Iterator[tuple[int, int]]:
     """Yield what is to be watched: from the step before the bad one on (from the loss before, without steps); everything."""
-    since = max(finder.steps - 1, 0)
+    since = finder.since
     after = 0 if finder.steps else max(len(finder.losses) - 1, 0)
     if since or after:
         yield since, after
@@ -176,12 +206,13 @@ def _kept(random: bool) -> Callable[[], None]:
     from pytest_mltd.recording import lanes, seeds
     from pytest_mltd.recording.naming import living
 
-    buffers = [b for m in living(torch.nn.Module) for b in m.buffers()]
+    modules: list[torch.nn.Module] = living(torch.nn.Module)
+    buffers = [b for m in modules for b in m.buffers(recurse=False)]
     leaves = [t for t in living(torch.Tensor) if t.requires_grad and t.is_leaf]
     tensors = {id(t): t for t in (*buffers, *leaves) if lanes.plain(t) is not None}
     values = [(t, t.detach().clone(), None if t.grad is None else t.grad.detach().clone()) for t in tensors.values()]
     optimizers = [(o, copy.deepcopy(o.state_dict())) for o in living(torch.optim.Optimizer)]
-    modes = [(m, m.training) for m in living(torch.nn.Module)]
+    modes = [(m, m.training) for m in modules]
     state = seeds.snapshot() if random else None
 
     def put_back() -> None:

@@ -128,6 +128,41 @@ def run(
     return finished
 
 
+def run_unrecorded(
+    target: Callable[..., Any] | str | os.PathLike[str] | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    module: str | None,
+    steps: int | None,
+    slice: int | None,
+    seed: int | None,
+) -> None:
+    """Run as `run` does, with nothing recorded; return when the program is through or was cut.
+
+    Raises:
+        BaseException: as `run`.
+    """
+    __tracebackhide__ = True
+    from pytest_mltd.recording.recorder import Cut, cut_after
+
+    asked = _settled(steps, slice, seed)
+    program, _ = _program(target, module, args, kwargs, asked)
+    _refuse_confusion(target, {"module": module})
+    had_process_group = programs.has_process_group()
+    with contextlib.ExitStack() as around:
+        if asked["seed"] is not None:
+            around.enter_context(seed_everything(asked["seed"]))
+        _cut_loaders(asked, around, unless_cut_already=slice is None)
+        if asked["steps"] is not None:
+            around.enter_context(cut_after(asked["steps"]))
+        try:
+            program()
+        except Cut:
+            if not had_process_group:
+                programs.close_process_group()
+
+
 def script_at(path: str | os.PathLike[str]) -> Path:
     """Return the script at a path.
 

@@ -32,24 +32,6 @@ class TestOnTheCpu:
         assert math.isnan(lanes.total([1.0, float("nan")]))
         assert lanes.total([]) == 0
 
-    @pytest.mark.parametrize("shape", [(40, 7), (300, 300), (5,), (2, 3, 4, 5)])
-    def test_both_engines_describe_an_output_alike(self, shape):
-        """The small path in numpy and the large one in torch agree; a mean far above the spread does not cancel it."""
-        x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) + 100
-        lane = lanes.Lane()
-        small = lanes.output_numbers(x, lane)
-        large = lane.read(lanes.output_statistics(x))
-        assert small == pytest.approx(large, rel=1e-4)
-        assert small[0] == pytest.approx(x.double().mean().item(), rel=1e-5)
-        assert small[1] == pytest.approx(x.double().std(correction=0).item(), rel=1e-3)
-
-    @pytest.mark.parametrize(("count", "last"), [(100, 10), (1 << 20, 1024), (1 << 20, 7), (12_345, 4096), (1, 1)])
-    def test_the_sampled_stride_leaves_the_columns(self, count, last):
-        """At most 4,096 values, and not always the same unit."""
-        stride = lanes.stride_for(count, last)
-        assert -(-count // stride) <= 4096
-        assert stride == 1 or math.gcd(stride, last) == 1
-
 
 class TestFromADevice:
     """A fake device: batches that have not arrived."""
