@@ -55,7 +55,7 @@ def check_divergence(first: Any, second: Any, *, allow: Mapping[str, str] | None
             f"bits cannot be compared, settings that change them differ: {changed}",
             next_step="run both under the same settings",
         )
-    return _models_differ(one, two) or _first_difference(one, two) or _ends_differ(one, two) or _equal(one, two)
+    return models_differ(one, two) or _first_difference(one, two) or _ends_differ(one, two) or _equal(one, two)
 
 
 assert_no_divergence = asserting(check_divergence)
@@ -67,7 +67,7 @@ def _settings_that_differ(one: Trace, two: Trace) -> str:
     return ", ".join(f"{k} ({one.settings[k]} and {two.settings[k]})" for k in changed[:5])
 
 
-def _models_differ(one: Trace, two: Trace) -> Finding | None:
+def models_differ(one: Trace, two: Trace) -> Finding | None:
     """Return the finding of two runs that do not even train the same parameters."""
     left, right = ({p.name: p.shape for p in t.parameters if p.optimizers} for t in (one, two))
     if not left or not right or left == right:
