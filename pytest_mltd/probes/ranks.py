@@ -140,7 +140,13 @@ def _train(train: Callable[..., Any], known: dict[str, int], steps: int | None, 
     from pytest_mltd.recording.recorder import Cut, cut_after
     from pytest_mltd.recording.seeds import seed_everything
 
-    given = {name: value for name, value in known.items() if name in parameters_of(train)}
+    wanted = parameters_of(train)
+    given = {name: value for name, value in known.items() if name in wanted}
+    needed = [
+        n for n, p in wanted.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD and n not in given
+    ]
+    # As torch.multiprocessing.spawn hands them over: the rank first, whatever it is called.
+    given.update(zip(needed, [known[n] for n in ("rank", "world_size") if n not in given], strict=False))
     cutting = cut_after(steps) if steps is not None else contextlib.nullcontext()
     hooks.join(listener)
     try:

@@ -39,7 +39,8 @@ def check_replicas_agree(
     summed where the mean was meant are equal on all ranks and not seen here; nor are samples that augmentation changes.
 
     Args:
-        train: the training; given what it has parameters for of ``rank``, ``local_rank``, ``world_size`` and ``seed``.
+        train: the training; given what it has parameters for of ``rank``, ``local_rank``, ``world_size`` and ``seed``, and in
+            parameters of other names the rank and the number of ranks, as `torch.multiprocessing.spawn` gives them.
         ranks: how many processes run side by side, each with its own batches; a guess, two show what more would.
         steps: end each after so many steps; a guess.
         seed: rank r is seeded with ``seed + r``; by convention 0.

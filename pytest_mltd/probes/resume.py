@@ -294,7 +294,10 @@ def _count(runs: _Runs, at: int, state: str) -> str:
     if values is None or (state == "optimizer" and not any(values.values())):
         return "none kept"
     kind = {"weights": "parameters", "optimizer": "parameters", "random state": "generators", "buffers": "buffers"}
-    return f"{len(values)} {kind[state]}" if state in kind else _plainly(values)
+    if state in kind:
+        return f"{len(values)} {kind[state]}"
+    mine = _plainly(_values(runs.resumed[0], state))
+    return mine if mine == _plainly(values) else f"{mine} instead of {_plainly(values)}"
 
 
 def _parted_later(runs: _Runs, at: int, step: int, what: str) -> Finding:

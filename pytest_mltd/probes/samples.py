@@ -74,21 +74,23 @@ def shuffled_labels(seed: int) -> Change:
 
 
 def changed(data: tuple[Any, ...], change: Change) -> tuple[Any, ...]:
-    """Return the data with the change made.
+    """Return the data with the change made. A module or a number among them (a model, how many epochs) stays as it is.
 
     Raises:
-        TypeError: a part has no samples to choose from.
+        TypeError: none of it has samples to choose from.
         ValueError: the parts differ in length.
     """
-    if len(data) == 1 and _is_dataset(data[0]):
-        return (_wrapped(data[0], change),)
-    if len(data) == 1 and isinstance(data[0], tuple):
-        return (tuple(changed(data[0], change)),)
-    lengths = {size(part) for part in data}
-    if len(lengths) > 1:
-        raise ValueError(f"data: its parts differ in length: {', '.join(str(size(part)) for part in data)}")
-    change.done += 1
-    return change.parts(data)
+    at = [i for i, part in enumerate(data) if _has_samples(part)]
+    if not at:
+        size(data[0])
+    new = _changed([data[i] for i in at], change)
+    return tuple(new[at.index(i)] if i in at else part for i, part in enumerate(data))
+
+
+def has_loader(data: tuple[Any, ...]) -> bool:
+    """Whether a DataLoader is among the arguments: then `loaders_changed` is the way to change what it gives."""
+    torch = loaded("torch")
+    return torch is not None and any(isinstance(part, torch.utils.data.DataLoader) for part in data)
 
 
 @contextlib.contextmanager
@@ -142,6 +144,28 @@ def taken(data: Any, rows: Sequence[int]) -> Any:
             data.index
         )  # a frame with the same row twice is no longer one row a label
     return data[list(rows)]
+
+
+def _changed(parts: list[Any], change: Change) -> tuple[Any, ...]:
+    if len(parts) == 1 and _is_dataset(parts[0]):
+        return (_wrapped(parts[0], change),)
+    if len(parts) == 1 and isinstance(parts[0], tuple):
+        return (changed(parts[0], change),)
+    lengths = [size(part) for part in parts]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"data: its parts differ in length: {', '.join(map(str, lengths))}")
+    change.done += 1
+    return change.parts(tuple(parts))
+
+
+def _has_samples(part: Any) -> bool:
+    torch = loaded("torch")
+    if torch is not None and isinstance(part, torch.nn.Module):
+        return False  # a sequence of layers has a length too
+    try:
+        return size(part) >= 0
+    except TypeError:
+        return _is_dataset(part)
 
 
 def _varied(total: int, n: int, seed: int, label: Callable[[int], Any]) -> list[int]:

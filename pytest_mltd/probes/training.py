@@ -13,7 +13,16 @@ from pytest_mltd.core.asking import asserting, check
 from pytest_mltd.core.extras import need
 from pytest_mltd.core.findings import Finding, Table, not_asked
 from pytest_mltd.probes.attempts import Attempt, Attempts, attempts, raise_if_broken, refuse_small, refuse_unfit
-from pytest_mltd.probes.samples import Change, changed, few, loaders_changed, shuffled_labels, size, without_inputs
+from pytest_mltd.probes.samples import (
+    Change,
+    changed,
+    few,
+    has_loader,
+    loaders_changed,
+    shuffled_labels,
+    size,
+    without_inputs,
+)
 
 # Standard errors that the mean of the shuffled runs may be off: with five of them once in a hundred tests (Student, 1908).
 LUCK = 4.0
@@ -38,7 +47,7 @@ def check_overfits(
     Args:
         train: the training; given ``data``, and ``seed`` if it has a parameter of that name.
         data: equally long arrays, tensors, frames or lists, one tuple of such, or one Dataset; none for a training that makes
-            its own DataLoaders.
+            its own DataLoaders. With a DataLoader among them all loaders are changed; a model or a number stays as it is.
         samples: how many samples there are to learn; a guess.
         steps: end after so many steps of the busiest optimizer (pytest-torch, 2025: 200).
         max_share: the highest share of its first loss that may be left at the lowest level of the loss (pytest-torch, 2025:
@@ -189,8 +198,8 @@ assert_learns_nothing_from_shuffled_labels = asserting(
 def _changed_run(
     tries: Attempts, train: Callable[..., Any], data: tuple[Any, ...], change: Change
 ) -> tuple[Attempt, bool]:
-    """Run with the change made to the data, or to the loaders where none is given; and whether anything was changed."""
-    if data:
+    """Run with the change made to the data, or to the loaders where no data is given; tell whether anything was changed."""
+    if data and not has_loader(data):
         return tries.run(train, *changed(data, change)), True
 
     @contextlib.contextmanager
@@ -198,7 +207,7 @@ def _changed_run(
         with loaders_changed(change):
             yield lambda: change.done
 
-    attempt = tries.run(train, around=around)
+    attempt = tries.run(train, *data, around=around)
     return attempt, bool(attempt.noted)
 
 

@@ -128,10 +128,11 @@ def test_the_whole_text():
 
 
 def test_three_ranks_are_handed_their_number():
-    """A function that asks for rank and world_size is given them, as torch's own launcher would."""
+    """A function that needs two arguments is given rank and number, as torch's own launcher would."""
 
-    def work(rank, world_size):
-        assert (rank, world_size) == (dist.get_rank(), 3)
+    def work(local, size, epochs=1):
+        rank = dist.get_rank()
+        assert (local, size, epochs) == (rank, 3, 1)
         model = DistributedDataParallel(nn.Linear(2, 1))
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
         for step in range(3):

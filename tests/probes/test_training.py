@@ -87,6 +87,26 @@ class TestOverfits:
         assert check_overfits(lambda: fit_loaders(data)).ok
         assert_overfits(fit_loaders, data)
 
+    def test_a_model_and_a_loader_may_be_handed_over(self, data):
+        """A loop that takes both gets the few samples through the loader; a model among tensors stays as it is."""
+
+        def loop(model, batches, epochs):
+            optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+            for _ in range(epochs):
+                for x, y in batches:
+                    optimizer.zero_grad()
+                    F.cross_entropy(model(x), y).backward()
+                    optimizer.step()
+
+        model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 2))
+        before = model[0].weight.clone()
+        finding = check_overfits(loop, model, DataLoader(TensorDataset(*data), 40, shuffle=True), 50)
+        assert finding.ok, str(finding)
+        assert finding.asked
+        finding = check_overfits(lambda model, x, y: loop(model, [(x, y)] * 4, 50), model, *data)
+        assert finding.ok, str(finding)
+        assert torch.equal(before, model[0].weight)
+
     def test_a_dataset_keeps_its_length_and_gives_the_few(self):
         """A Dataset of one's own is asked for the same few items, chosen with varied labels."""
         seen = set()
