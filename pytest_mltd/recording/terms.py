@@ -83,6 +83,8 @@ def origin_of(node: Node | None) -> tuple[Node | None, frozenset[str]]:
             following = sole_input(node)
         elif name in _MOVING:
             following = inputs_of(node)[0]
+        elif name in _JOINING and len({f.name() if f is not None else "" for f in inputs_of(node)}) == 1:
+            following = inputs_of(node)[0]  # one part stands for all
         else:
             break
         passed.add(name)
@@ -216,6 +218,8 @@ def _kind_of(node: Node, name: str) -> str:
         return NORMALISERS[name]
     if name in _DIFFERING and _difference_in(node) is not None:
         return "difference"
+    if name in _SUBTRACTING and sole_input(node) is not None and _taken_from(node) is not None:
+        return "difference"
     if name == "MulBackward0" and sole_input(node) is not None and len(shape_of(node)) > 1:
         return "product"
     return ""
@@ -245,9 +249,12 @@ def _stretched(term: Term) -> Broadcast | None:
 
 
 def _subtracted(term: Term) -> Broadcast | None:
-    difference = _difference_in(term.node)
-    if difference is None:
-        return None
+    difference = term.node if term.node.name() in _SUBTRACTING else _difference_in(term.node)
+    return _taken_from(difference) if difference is not None else None
+
+
+def _taken_from(difference: Node) -> Broadcast | None:
+    """Return the shapes where a constant was subtracted, or subtracted from, and both were stretched."""
     at = next(i for i, following in enumerate(inputs_of(difference)) if following is not None)
     before, output = inputs_of(difference)[at], _output(difference, at)
     if before is not None and before.name() == "ExpandBackward0":  # torch's own l1_loss
@@ -279,7 +286,7 @@ def _outer(before: Node, prediction: tuple[int, ...], compared: tuple[int, ...])
 
 def _times(node: Node, name: str, factor: float | None) -> float | None:
     """Return a factor after a node of the sum was passed."""
-    if factor is None or name in ("StackBackward0", "CatBackward0"):
+    if factor is None or name in _JOINING:
         return factor
     if name == "NegBackward0":
         return -factor
@@ -337,11 +344,15 @@ _DROPPING: Final = frozenset({"MulBackward0", "NativeDropoutBackward0"})
 _ADDING: Final = frozenset({"AddBackward0", "MeanBackward0", "SumBackward0", *_MOVING}) - {"MaskedFillBackward0"}
 _SCALING: Final = frozenset({"MulBackward0", "MulBackward1", "DivBackward0", "DivBackward1"})
 _SUBTRACTING: Final = frozenset({"SubBackward0", "RsubBackward1"})
-_DIFFERING: Final = frozenset({"PowBackward0", "AbsBackward0", "MulBackward0"})
+_DIFFERING: Final = frozenset(
+    {"PowBackward0", "AbsBackward0", "MulBackward0", "CoshBackward0", "LinalgVectorNormBackward0", "NormBackward1"}
+)
+_JOINING: Final = frozenset({"StackBackward0", "CatBackward0"})
 _COMBINING: Final = (
     _MOVING
     | _SCALING
     | _SUBTRACTING
+    | _JOINING
     | {
         "AddBackward0",
         "NegBackward0",
@@ -351,11 +362,12 @@ _COMBINING: Final = (
         "SumBackward1",
         "SqrtBackward0",
         "LogBackward0",
-        "StackBackward0",
-        "CatBackward0",
         "GatherBackward0",
         "MaskedSelectBackward0",
         "WhereBackward0",
+        "ReluBackward0",
+        "MaximumBackward0",
+        "MinimumBackward0",
     }
 )
 _MOST: Final = (

@@ -54,6 +54,7 @@ class TestWhatALossIsGiven:
             (lambda z: F.cross_entropy(z.softmax(1) + 1e-8, Y), "cross_entropy", "softmax"),
             (lambda z: F.cross_entropy(z.softmax(1).clamp(1e-6, 1).reshape(6, 5), Y), "cross_entropy", "softmax"),
             (lambda z: F.cross_entropy(z.sigmoid(), Y), "cross_entropy", "sigmoid"),
+            (lambda z: F.cross_entropy(torch.cat([z[:3].softmax(1), z[3:].softmax(1)]), Y), "cross_entropy", "softmax"),
             (lambda z: F.nll_loss(z.softmax(1).log_softmax(1), Y), "cross_entropy", "softmax"),
             (lambda z: F.cross_entropy(z.softmax(1), torch.rand(6, 5)), "log_softmax", "softmax"),
             (lambda z: -(z.softmax(1).log_softmax(1)[torch.arange(6), Y]).mean(), "log_softmax", "softmax"),
@@ -109,6 +110,10 @@ class TestShapes:
             lambda p: ((NUMBERS - p) ** 2).mean().sqrt(),
             lambda p: ((p - NUMBERS) / 2).abs().sum(),
             lambda p: -(p.sigmoid().log() * NUMBERS).mean(),
+            lambda p: torch.linalg.vector_norm(p - NUMBERS),
+            lambda p: torch.cosh(p - NUMBERS).log().mean(),
+            lambda p: torch.max(0.9 * (NUMBERS - p), -0.1 * (NUMBERS - p)).mean(),
+            lambda p: F.relu(1 - p * NUMBERS.sign()).mean(),
         ],
     )
     def test_six_against_six_that_became_thirty_six(self, one, make):
@@ -116,7 +121,7 @@ class TestShapes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = told([make(one(X))])
-        assert [d["compared"] for d in found if "compared" in d] == [[6, 6]]
+        assert [d["compared"] for d in found if "compared" in d] == [[6, 6]]  # one fact for each kind of term
 
     @pytest.mark.parametrize(
         "make",
@@ -129,6 +134,8 @@ class TestShapes:
             lambda p: (p * NUMBERS[:, None]).mean(),
             lambda p: (p.mean() - NUMBERS).abs().mean(),
             lambda p: (p[:1] - NUMBERS).pow(2).mean(),
+            lambda p: F.relu(1 - p[:, 0] * NUMBERS.sign()).mean(),
+            lambda p: F.relu(1 - (p[:, :1, None] - NUMBERS)).mean(),
         ],
     )
     def test_what_was_lined_up_is_left_alone(self, one, make):
