@@ -44,7 +44,7 @@ def locate_nonfinite(
     Its last step is then repeated and watched operation by operation. From the broken loss or gradient the way leads back to
     what made it; an infinity that was meant, such as a mask is filled with, is passed by.
 
-    The repetition starts from a forked copy of the process, one of which is kept each quarter of a second. Where no fork is
+    The repetition starts from a forked copy of the process, one of which is kept each second. Where no fork is
     possible (an accelerator, other threads, worker processes) or none was kept yet, the training runs again from its start.
     Modules, optimizers and tensors that existed before are put back. What the repeated part writes to files is written twice.
 

@@ -35,7 +35,7 @@ def test_a_run_that_goes_wrong_is_run_once_more_and_located(pytester, monkeypatc
     pytester.makepyfile(test_train=BODY)
     result = pytester.runpytest_subprocess("-p", "no:randomly", "-p", "no:xdist", "--mltd-repro")
     result.assert_outcomes(passed=1, failed=1)
-    born = "origin.nonfinite: log made -inf in 5 of 5 values out of finite numbers, 5 of them 0, at test_train.py:11, step 4"
+    born = "origin.nonfinite: log made -inf in 5 of 5 values out of finite numbers, 5 of them 0, at test_train.py:10, step 4"
     result.stdout.fnmatch_lines(
         ["*reproduced 2 of 2, bit for bit", "*mltd: where it was born*", born, "*2 of 2 tests run twice*", born]
     )

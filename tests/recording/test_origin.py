@@ -2,6 +2,9 @@
 
 import contextlib
 import inspect
+import os
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from pytest_mltd.recording import hooks
+from pytest_mltd.recording import checkpoints, hooks
 from pytest_mltd.recording.operations import Operations
 from pytest_mltd.recording.origin import locate_nonfinite
 
@@ -440,3 +443,55 @@ def test_watching_changes_no_bit():
     (plain, weights), (watched, others) = losses(False), losses(True)
     assert plain == watched
     assert all(torch.equal(a, b) for a, b in zip(weights, others, strict=True))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.skipif(sys.platform != "linux", reason="a fork is safe on Linux only")
+def test_the_last_moment_is_repeated_in_a_process_that_was_kept(monkeypatch, capfd):
+    """Where a copy of the process was kept, the training is not called again: what it remembers is in the copy."""
+    monkeypatch.setattr(checkpoints, "_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "_can_fork", lambda: True)
+    called = []
+
+    def train():
+        called.append(1)
+        torch.manual_seed(len(called))
+        fit(log_of_zero, steps=8, bad=6)
+        print("never")
+
+    found = locate_nonfinite(train)
+    assert called == [1]
+    assert (found.id, found.details["operation"], found.step) == ("origin.nonfinite", "log", 6)
+    assert "never" not in capfd.readouterr().out
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a fork is safe on Linux only")
+def test_a_value_from_before_the_kept_process_is_looked_for_from_the_start(monkeypatch, complaints):
+    """What was there when the copy was made has no operation there; the training runs again."""
+    monkeypatch.setattr(checkpoints, "_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "_can_fork", lambda: True)
+
+    def train():
+        ratio = torch.zeros(3) / torch.tensor([1.0, 0.0, 1.0])  # HERE
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for step in range(6):
+            optimizer.zero_grad()
+            model(ratio if step == 4 else torch.ones(3)).sum().backward()
+            optimizer.step()
+
+    found_at(train, "div", "forward", 4, train, complaints=complaints)
+
+
+def test_worker_processes_and_threads_forbid_a_fork():
+    """Where a copy could not go on, none is made."""
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    try:
+        assert not checkpoints._can_fork()
+    finally:
+        stop.set()
+        thread.join()
