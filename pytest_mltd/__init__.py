@@ -46,7 +46,11 @@ if TYPE_CHECKING:
     from pytest_mltd.diagnosis import assert_healthy as assert_healthy
     from pytest_mltd.diagnosis import diagnose as diagnose
     from pytest_mltd.probes import determinism as determinism
+    from pytest_mltd.probes import model as model
+    from pytest_mltd.probes import targets as targets
     from pytest_mltd.probes.determinism import *
+    from pytest_mltd.probes.model import *
+    from pytest_mltd.probes.targets import *
     from pytest_mltd.recording.origin import locate_nonfinite as locate_nonfinite
     from pytest_mltd.recording.recorder import record as record
     from pytest_mltd.recording.running import run as run

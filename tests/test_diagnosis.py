@@ -113,7 +113,10 @@ def test_what_recording_cost_is_said_with_its_seconds(made):
 def test_questions_that_need_the_model_are_one_short_line(made):
     """Their names are in JSON; the last lines are for what the reader can do something about."""
     diagnosis = diagnose(made().trace())
-    assert "not asked: 4 questions of model.* (they need the model itself, not its recorded numbers)" in str(diagnosis)
+    assert (
+        "not asked: 9 questions of model.* (the model is gone: they are asked of a live recording, or by "
+        "mltd.assert_model_sound(model, inputs))" in str(diagnosis)
+    )
     assert "model.causal_leak" in {f["id"] for f in diagnosis.as_dict()["not_asked"]}
 
 
@@ -138,6 +141,19 @@ def test_a_path_is_refused_with_the_remedy():
     """Trace.load reads it."""
     with pytest.raises(TypeError, match=r"^run: 'a\.trace' is a path; read it first, with Trace\.load\('a\.trace'\)$"):
         diagnose("a.trace")
+
+
+def test_a_run_that_ended_in_an_error_is_not_healthy(made):
+    """Whatever was found before it; asked for certain questions only, their answers decide."""
+    run = made()
+    run.kept["ended"] = "raised RuntimeError: out of memory"
+    assert diagnose(run.trace()).ok
+    with pytest.raises(CheckFailed, match=r"^crashed at step 200: RuntimeError: out of memory\n") as caught:
+        assert_healthy(run.trace())
+    assert not isinstance(caught.value, NotAsked)
+    assert_healthy(run.trace(), only="gradients.*")
+    with pytest.raises(CheckFailed, match=r"^crashed before any training was seen: ValueError: no file$"):
+        assert_healthy(Trace(ended="raised ValueError: no file"))
 
 
 def test_listeners_hear_one_diagnosis(made):

@@ -36,7 +36,7 @@ def check_causal_leak(
         model: a module; a copy of it is run, in eval mode.
         inputs: a tensor, a tuple of arguments or a mapping of named ones: tokens (samples × moments) or vectors.
         argument: which of them is the sequence: its name, or "input 0" by place; the first that is long enough by default.
-        axis: the axis that is time, 0 or 1, by convention 1.
+        axis: the axis that counts the moments, 0 or 1, by convention 1 (samples first).
         max_move: the highest change of an earlier output, as a share of the spread of all outputs; a guess: rounding stays
             below 1e-5, a missing mask moves them by 1 and more.
         allow: a reason by place: the module that it happens in.

@@ -18,17 +18,17 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from pytest_mltd.checks.runs.losses import check_plateau
 from pytest_mltd.core.asking import check, info
 from pytest_mltd.core.findings import Finding, not_asked
 from pytest_mltd.core.traces import Trace
-from pytest_mltd.probes import copies, labels, model, sequences, wiring
+from pytest_mltd.probes import copies, model, sequences, targets, wiring
 from pytest_mltd.probes.copies import CannotAsk, Copy
 
 _MOST_BYTES: Final = 1 << 30  # of parameters that are copied; a guess
 _MOST_SECONDS: Final = 1.0  # for all questions together
 _SURE: Final = 0.01  # of the spread: what a model may mix on purpose (capacity, quantisation) stays below; a guess
 _SAMPLED: Final = 3  # times that one batch is answered at one step by a program that samples on purpose; a guess
-_NOT_LEARNING: Final = ("losses.plateau",)
 
 
 @dataclass(slots=True)
@@ -66,21 +66,21 @@ def subject_of(recording: Any, trace: Trace) -> Subject | None:
     held, batch = getattr(recording, "batch_model", None), getattr(recording, "batch", None)
     if held is None or batch is None:
         return None
-    loss, targets = recording.targets or ("", None)
-    return Subject(trace, copies.unwrapped(held), batch, loss, targets)
+    loss, first = recording.targets or ("", None)
+    return Subject(trace, copies.unwrapped(held), batch, loss, first)
 
 
 def ask(
     subject: Subject, findings: Iterable[Finding], allow: Mapping[str, str] | None, chosen: Container[str]
 ) -> list[Finding]:
     """Ask what applies of the chosen ids; ``findings`` are those of the recorded numbers, of which some are the sequel."""
-    failed = {f.id for f in findings if f.failed}
+    plateau = next((f for f in findings if f.id == info(check_plateau).id), None)
     questions: tuple[tuple[Callable[..., Finding], Callable[..., Finding]], ...] = (
-        (labels.check_targets_equal_inputs, _targets_equal_inputs),
+        (targets.check_targets_equal_inputs, _targets_equal_inputs),
         (model.check_causal_leak, _causal_leak),
         (model.check_batch_mixing, _batch_mixing),
         (model.check_eval_noise, _eval_noise),
-        (labels.check_unlearnable_labels, functools.partial(_unlearnable_labels, failed=failed)),
+        (targets.check_unlearnable_labels, functools.partial(_unlearnable_labels, plateau=plateau)),
     )
     return [_asked(of, question, subject, allow) for of, question in questions if info(of).id in chosen]
 
@@ -175,13 +175,14 @@ def _targets_equal_inputs(subject: Subject, *, allow: Mapping[str, str] | None =
         return not_asked("the targets are numbers, not labels")
     if subject.targets.dim() != 1 and tuple(subject.targets.shape[1:]) != (1,):
         return not_asked("there is not one target for each sample")
-    return _undecorated(labels.check_targets_equal_inputs)(value, subject.targets, allow=allow, **limits)
+    return _undecorated(targets.check_targets_equal_inputs)(value, subject.targets, allow=allow, **limits)
 
 
 def _unlearnable_labels(
-    subject: Subject, *, allow: Mapping[str, str] | None = None, failed: Iterable[str] = (), **limits: Any
+    subject: Subject, *, allow: Mapping[str, str] | None = None, plateau: Finding | None = None, **limits: Any
 ) -> Finding:
-    if not set(failed) & set(_NOT_LEARNING):
+    """Ask it of a training that does not learn; ``plateau`` is the answer to that, if it was asked already."""
+    if not (plateau or check_plateau(subject.trace)).failed:
         return not_asked("the training learns; this is asked of one that does not")
     tensors = copies.named_tensors(subject.arguments)
     if len(tensors) != 1 or subject.targets is None or subject.targets.is_floating_point():
@@ -189,7 +190,7 @@ def _unlearnable_labels(
     (value,) = tensors.values()
     if not value.is_floating_point() or value.dim() < 2:
         return not_asked("the inputs are no numbers")
-    return _undecorated(labels.check_unlearnable_labels)(value, subject.targets, allow=allow, **limits)
+    return _undecorated(targets.check_unlearnable_labels)(value, subject.targets, allow=allow, **limits)
 
 
 def _undecorated(of: Callable[..., Finding]) -> Callable[..., Finding]:
