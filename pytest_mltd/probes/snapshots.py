@@ -35,6 +35,7 @@ class Snapshots(hooks.Listener):
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self._names: Identities[str] = Identities()
+        self._taken: set[str] = set()
         self._roots: Identities[bool] = Identities()
         self._optimizers: list[Optimizer] = []
         self._scale: float | None = None
@@ -63,15 +64,14 @@ class Snapshots(hooks.Listener):
     def before_step(self, optimizer: Optimizer, closure: bool, frame: FrameType) -> None:
         if not any(known is optimizer for known in self._optimizers):
             self._optimizers.append(optimizer)
-        row: Row = {"weights": {}, "gradients": {}, "norms": {}, "state": {}, "sizes": {}}
+        row: Row = {"weights": {}, "gradients": {}, "norms": {}, "state": {}}
         for parameter, name in self._parameters(optimizer):
             row["weights"][name] = digests.of_tensor(parameter)
             row["state"][name] = _state(optimizer.state.get(parameter, {}))
-            row["sizes"][name] = parameter.numel()
             if parameter.grad is not None:
                 gradient = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
                 row["gradients"][name] = digests.of_tensor(gradient)
-                row["norms"][name] = float(gradient.detach().double().norm())
+                row["norms"][name] = float(gradient.detach().cpu().double().norm())  # not every device has float64
         row["rates"] = [float(group["lr"]) for group in optimizer.param_groups]
         self.rows.append({**row, **self._entry, "scale": self._scale, "samples": self._samples})
         self._entry, self._samples = {}, []
@@ -93,11 +93,13 @@ class Snapshots(hooks.Listener):
         if self._roots.get(module):
             return
         self._roots.put(module, True)
-        taken = {name for name in (self._names.get(p) for p in module.parameters()) if name}
-        first = len(self._roots) == 1
-        for name, parameter in module.named_parameters():
-            if self._names.get(parameter) is None and name not in taken:
-                self._names.put(parameter, name if first else f"{type(module).__name__}.{name}")
+        fresh = [(name, p) for name, p in module.named_parameters() if self._names.get(p) is None]
+        prefix = (
+            "" if self._taken.isdisjoint(name for name, _ in fresh) else f"{type(module).__name__} {len(self._roots)}: "
+        )
+        for name, parameter in fresh:
+            self._names.put(parameter, prefix + name)
+            self._taken.add(prefix + name)
 
 
 @contextlib.contextmanager
@@ -113,13 +115,23 @@ def snapshots() -> Iterator[Callable[[], list[Row]]]:
 
 @contextlib.contextmanager
 def without_dropout() -> Iterator[None]:
-    """Let every dropout of `torch.nn.functional` pass its input on: masks of two runs that split batches differ by nature."""
+    """Let every dropout of `torch.nn.functional` pass its input on: the masks of two runs differ by nature where batches are
+    split or numbers are of another type. Dropout inside of recurrent layers is not reached."""
     functional: Any = torch.nn.functional
     names = [name for name in vars(functional) if "dropout" in name and not name.startswith("_")]
     before = {name: getattr(functional, name) for name in names if callable(getattr(functional, name))}
+    attend = functional.scaled_dot_product_attention
+    before["scaled_dot_product_attention"] = attend
+
+    def attend_to_all(
+        query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, *args: Any, **kwargs: Any
+    ) -> Any:
+        return attend(query, key, value, attn_mask, 0.0, *args, **kwargs)
+
     try:
         for name in before:
             setattr(functional, name, _pass_on)
+        functional.scaled_dot_product_attention = attend_to_all
         yield
     finally:
         for name, function in before.items():

@@ -45,6 +45,20 @@ def test_generators_that_moved_before_a_batch_are_named():
     assert rows()[2]["drawn"] == []
 
 
+def test_parameters_of_several_models_keep_names_of_their_own():
+    """Two networks of one class are told apart; a part that is also called by itself keeps its names."""
+
+    def play():
+        one, two = nn.Sequential(nn.Linear(2, 2)), nn.Sequential(nn.Linear(2, 2))
+        optimizer = torch.optim.SGD([*one.parameters(), *two.parameters()], 0.1)
+        one[0](two(one(torch.ones(2, 2)))).sum().backward()
+        optimizer.step()
+
+    with snapshots() as rows:
+        play()
+    assert list(rows()[0]["weights"]) == ["0.weight", "0.bias", "Sequential 2: 0.weight", "Sequential 2: 0.bias"]
+
+
 def test_watching_changes_nothing_and_ends_with_its_block():
     """Weights are the same bit for bit, and no hook is left."""
     with snapshots():
@@ -60,4 +74,7 @@ def test_dropout_is_off_in_its_block_only():
     with without_dropout():
         assert torch.equal(nn.Dropout(0.5)(x), x)
         assert torch.equal(F.dropout(x, 0.5), x)
+        q = torch.rand(1, 4, 8)
+        attended = [F.scaled_dot_product_attention(q, q, q, dropout_p=p, is_causal=True) for p in (0.5, 0.0)]
+        assert torch.equal(*attended)
     assert not torch.equal(F.dropout(x, 0.5), x)
