@@ -175,6 +175,11 @@ def current_policy() -> Policy:
     return _policy
 
 
+def asked_now() -> tuple[Subject, ...]:
+    """Return of what the questions are asked that are being asked on this thread, the outermost first."""
+    return getattr(_depth, "subjects", ())
+
+
 @contextlib.contextmanager
 def listening(heard: list[Finding | Diagnosis]) -> Iterator[None]:
     """Append to ``heard`` each finding or diagnosis that is asked in the block, on any thread."""
@@ -237,7 +242,7 @@ def _ask(info: CheckInfo, function: Callable[..., Finding], args: Any, kwargs: A
     if info.takes_allow:
         kwargs["allow"] = allow or None
     overlay = {k: v for k, v in _project_limits(info).items() if k not in kwargs}
-    with _counting_depth():
+    with _counting_depth(info.subject):
         finding = function(*args, **{**kwargs, **overlay})
     finding = dataclasses.replace(finding, id=info.id, explains=info.explains, rank=info.rank)
     reason = _reason(allow, finding.culprit) if finding.failed else None
@@ -296,12 +301,15 @@ def _reason(allow: Mapping[str, str], place: str) -> str | None:
 
 
 @contextlib.contextmanager
-def _counting_depth() -> Iterator[None]:
+def _counting_depth(subject: Subject | None = None) -> Iterator[None]:
+    before = asked_now()
     _depth.value = getattr(_depth, "value", 0) + 1
+    _depth.subjects = before if subject is None else (*before, subject)
     try:
         yield
     finally:
         _depth.value -= 1
+        _depth.subjects = before
 
 
 def _tell(result: Finding | Diagnosis) -> None:
