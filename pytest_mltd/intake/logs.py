@@ -150,7 +150,7 @@ def _steps(curves: Curves, taken: Roles) -> dict[str, Any]:
         table["backwards"][curves[taken.loss][0]] = 1
     if taken.grad_norm:
         at, norms = curves[taken.grad_norm]
-        table["grad_norm"] = table["grad_norm_used"] = _spread(length, [(at, norms)])
+        table["grad_norm"] = _spread(length, [(at, norms)])
         table["nonfinite"][at] = ~np.isfinite(norms)
     if taken.lr:
         table["lr"] = _spread(length, [curves[name] for name in taken.lr])
