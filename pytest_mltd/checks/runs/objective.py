@@ -33,7 +33,7 @@ from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Fact, Trace, as_trace
 
 _LIKELIHOODS = ("cross_entropy", "nll_loss")
-_SYMPTOMS = ("losses.*", "gradients.vanishing", "updates.*")
+_SYMPTOMS = ("losses.*", "gradients.vanishing", "updates.*", "activations.*")
 
 
 @check("run", explains=_SYMPTOMS, rank=10)
