@@ -40,7 +40,7 @@ _BY_HAND = {
 }
 _NEED_A_PROBE = _PROBES | _BY_HAND
 _GONE = "the model is gone: they are asked of a live recording, or by mltd.assert_model_sound(model, inputs)"
-_ASK = "they need to know what is meant: mltd.assert_model_sound(model, inputs, loss=…, targets=…)"
+_RUNNING = "they are asked once the recording is over"
 
 
 @umbrella
@@ -158,19 +158,21 @@ def _probed(
 ) -> tuple[list[Finding], int]:
     """Return what a copy of the recorded model answers, with what cannot be asked, and how many forwards that took."""
     chosen = [name for name in _NEED_A_PROBE if _matches(name, wanted) and not _matches(name, unwanted)]
-    subject = _live(run, trace) if set(chosen) & set(_PROBES) else None
+    recording = getattr(run, "recording", run)
+    if not getattr(recording, "closed", True):
+        return [_unprobed(name, _RUNNING) for name in chosen], 0
+    subject = _live(recording, trace) if set(chosen) & set(_PROBES) else None
     if subject is None:
         return [_unprobed(name, _GONE) for name in chosen], 0
     from pytest_mltd.probes import recorded
 
     answered = recorded.ask(subject, findings, allow, set(chosen))
-    by_hand = [_unprobed(name, _ASK) for name in chosen if name in _BY_HAND]
+    by_hand = [_unprobed(name, recorded.ELSE) for name in chosen if name in _BY_HAND]
     return [*answered, *by_hand], subject.forwards
 
 
-def _live(run: Any, trace: Trace) -> Any:
+def _live(recording: Any, trace: Trace) -> Any:
     """Return the model and the batch that a live recording still holds, None where there is none."""
-    recording = getattr(run, "recording", run)
     if getattr(recording, "batch_model", None) is None:
         return None
     from pytest_mltd.probes import recorded

@@ -11,7 +11,7 @@ import functools
 import inspect
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,6 +54,8 @@ class Subject:
             CannotAsk: it is too large, too slow or cannot be copied.
         """
         if self.copy is None:
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                raise CannotAsk("other ranks would have to run it too")
             size = sum(p.numel() * p.element_size() for p in self.model.parameters())
             if size > _MOST_BYTES:
                 raise CannotAsk(f"the model has {size >> 20:,} MB, too many for a copy")
@@ -74,13 +76,13 @@ def ask(
     subject: Subject, findings: Iterable[Finding], allow: Mapping[str, str] | None, chosen: Container[str]
 ) -> list[Finding]:
     """Ask what applies of the chosen ids; ``findings`` are those of the recorded numbers, of which some are the sequel."""
-    plateau = next((f for f in findings if f.id == info(check_plateau).id), None)
+    failed = {f.id for f in findings if f.failed}
     questions: tuple[tuple[Callable[..., Finding], Callable[..., Finding]], ...] = (
         (targets.check_targets_equal_inputs, _targets_equal_inputs),
         (model.check_causal_leak, _causal_leak),
         (model.check_batch_mixing, _batch_mixing),
         (model.check_eval_noise, _eval_noise),
-        (targets.check_unlearnable_labels, functools.partial(_unlearnable_labels, plateau=plateau)),
+        (targets.check_unlearnable_labels, functools.partial(_unlearnable_labels, failed=failed)),
     )
     return [_asked(of, question, subject, allow) for of, question in questions if info(of).id in chosen]
 
@@ -100,7 +102,7 @@ def _asked(
             found = not_asked(str(error))
         except Exception as error:  # a model that no one foresaw; the rest of the diagnosis stands
             found = not_asked(f"the probe itself failed: {type(error).__name__}: {error}")
-        return found if found.asked else not_asked(_ELSE, looked_at=found.headline)
+        return found if found.asked else not_asked(ELSE, looked_at=found.headline)
 
     known = info(of)
     probe.__name__ = of.__name__
@@ -179,10 +181,12 @@ def _targets_equal_inputs(subject: Subject, *, allow: Mapping[str, str] | None =
 
 
 def _unlearnable_labels(
-    subject: Subject, *, allow: Mapping[str, str] | None = None, plateau: Finding | None = None, **limits: Any
+    subject: Subject, *, allow: Mapping[str, str] | None = None, failed: Collection[str] = (), **limits: Any
 ) -> Finding:
-    """Ask it of a training that does not learn; ``plateau`` is the answer to that, if it was asked already."""
-    if not (plateau or check_plateau(subject.trace)).failed:
+    """Ask it of a training that does not learn, and of which nothing else is known to be wrong."""
+    if any(not name.startswith("losses.") or name.startswith("losses.rate") for name in failed):
+        return not_asked("another cause was found")
+    if info(check_plateau).id not in failed and not check_plateau(subject.trace).failed:
         return not_asked("the training learns; this is asked of one that does not")
     tensors = copies.named_tensors(subject.arguments)
     if len(tensors) != 1 or subject.targets is None or subject.targets.is_floating_point():
@@ -267,6 +271,6 @@ def _listening_to_dropout() -> Iterator[list[str]]:
 
 _DROPOUTS: Final = ("dropout", "dropout1d", "dropout2d", "dropout3d")  # those whose third argument is on by default
 _LATENT: Final = ("latent", "bottleneck", "logvar", "log_var", "codebook")
-_ELSE: Final = (
-    "not for this model and batch, as far as the recording shows; mltd.assert_model_sound(model, inputs) asks it"
+ELSE: Final = (
+    "not for this run, as far as it shows: mltd.assert_model_sound(model, inputs, loss=…, targets=…) asks them"
 )

@@ -5,6 +5,7 @@ Imported once torch is.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -80,15 +81,11 @@ def later_changed(arguments: Arguments, sequence: Sequence, first: Tensor) -> Ar
     if sequence.axis == 0:
         later = later.T
     later = later.reshape(later.shape + (1,) * (value.dim() - 2))
-    if value.is_floating_point():
-        spread = float(value.double().std(correction=0)) or 1.0
-        noise = torch.randn(value.shape, generator=torch.Generator().manual_seed(0)).to(value) * spread
-        other: Tensor | None = value + noise
-    else:
-        other = next_values(value)
-    if other is None:
-        raise CannotAsk("all inputs of the sequence are the same")
-    return with_argument(arguments, sequence.argument, torch.where(later, other, value))
+    for other in _others(value, sequence.axis):
+        changed = torch.where(later, other, value)
+        if not torch.equal(changed, value):
+            return with_argument(arguments, sequence.argument, changed)
+    raise CannotAsk("all inputs of the sequence are the same")
 
 
 def by_moment(answer: Tensor, value: Tensor, axis: int) -> Tensor | None:
@@ -112,6 +109,14 @@ def by_moment(answer: Tensor, value: Tensor, axis: int) -> Tensor | None:
             continue
         return found if axis == 1 else found.transpose(0, 1)
     return None
+
+
+def _others(value: Tensor, axis: int) -> Iterator[Tensor]:
+    """Yield other values for a sequence: of the next sample, of other moments; of these kinds the model has seen some."""
+    yield value.roll(1, 1 - axis)
+    yield value.flip(axis)
+    if not value.is_floating_point() and (following := next_values(value)) is not None:
+        yield following
 
 
 def _next_of(value: Tensor, targets: Tensor, axis: int) -> Tensor | None:

@@ -233,4 +233,4 @@ def _said(place: Place | None) -> str:
 
 
 def _where(place: Place | None) -> str:
-    return "there" if place is not None else "in forward"
+    return f"in {place.name!r}" if place is not None and place.name else "in forward"

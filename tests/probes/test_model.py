@@ -88,7 +88,7 @@ def test_a_missing_mask_is_found_in_its_block():
             "when only later ones changed, first in the code of 'blocks.1' (Block), before 'blocks.1.o' (max_move=0.001)"
         )
     )
-    assert "mask the future there: is_causal=True" in str(finding)
+    assert "mask the future in 'blocks.1': is_causal=True" in str(finding)
     with pytest.raises(
         CheckFailed, match=r"^model\.causal_leak: outputs of Gpt see later inputs: that of moment \d moved"
     ):
@@ -127,7 +127,7 @@ def test_a_batch_on_the_axis_of_time_mixes_samples(layer):
     finding = check_batch_mixing(nn.Sequential(nn.Linear(16, 16), layer(16, 2, 32)), batch)
     assert finding.failed
     assert finding.culprit.startswith("1")
-    assert "look for the wrong axis there: batch_first=False" in str(finding)
+    assert "look for the wrong axis in '1" in str(finding)
     assert_no_batch_mixing(nn.Sequential(nn.Linear(16, 16), layer(16, 2, 32, batch_first=True)), batch)
     assert check_batch_mixing(layer(16, 2, 32), batch.transpose(0, 1), axis=1).ok
 
@@ -147,7 +147,7 @@ def test_dropout_that_stays_on_is_found(x):
     finding = check_eval_noise(Net(lambda h: F.dropout(h, 0.5)), x)
     assert finding.failed
     assert "first in the code of the model itself, before 'b' (max_move=0.0001)" in finding.headline
-    assert "look there for F.dropout(x) without training=self.training" in finding.next_step
+    assert "look in forward for F.dropout(x) without training=self.training" in finding.next_step
     assert_no_eval_noise(nn.Sequential(Net(), nn.Dropout(0.5)), x)
     with pytest.raises(CheckFailed, match="Net in eval mode answers the same input differently"):
         assert_no_eval_noise(Net(lambda h: F.dropout(h, 0.5)), x)

@@ -10,8 +10,6 @@ from pytest_mltd.core.findings import CheckFailed
 from pytest_mltd.core.traces import Trace
 from pytest_mltd.probes import recorded
 
-ELSE = "not for this model and batch, as far as the recording shows; mltd.assert_model_sound(model, inputs) asks it"
-
 
 class Reader(nn.Module):
     """A recurrent language model."""
@@ -90,6 +88,15 @@ class Masked(nn.Module):
         return self.out(F.scaled_dot_product_attention(h, h, h, attn_mask=keep))
 
 
+def test_a_recording_that_goes_on_is_not_probed():
+    """The recorder would take the probes' forwards for the program's."""
+    with mltd.record() as run:
+        read(Reader(both=True))
+        assert {f.headline for f in mltd.diagnose(run, only="model.*").not_asked} == {
+            "they are asked once the recording is over"
+        }
+
+
 def test_it_can_be_left_out_and_a_loaded_trace_has_no_model(tmp_path):
     """``probe=False`` says nothing of it, a trace says why; `assert_healthy` takes both."""
     torch.manual_seed(0)
@@ -128,7 +135,7 @@ def test_an_encoder_may_see_what_is_decoded():
             return self.out(self.decoder(self.emb(ids), self.encoder(self.emb(ids))[1])[0])
 
     assert why(probed(read, Auto()), "causal_leak") == "an encoder may see the whole of what is decoded"
-    assert ELSE in {f.headline for f in probed(read, Auto()).not_asked}
+    assert recorded.ELSE in {f.headline for f in probed(read, Auto()).not_asked}
 
 
 def tag(model, *, sizes=(4, 4, 4), evaluate=0, inputs=lambda n: torch.randn(n, 6, 5)):
