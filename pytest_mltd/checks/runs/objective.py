@@ -62,7 +62,8 @@ def check_double_softmax(run: Any, *, allow: Mapping[str, str] | None = None) ->
     first, loss = str(d["fed_by"]), str(d["loss"])
     module = only_module(trace, "Softmax" if first == "softmax" else "Sigmoid")
     what = f"'{module}', a {first}," if module else f"a {first}"
-    floor = floor_of(first, loss, d.get("classes"))
+    whole = d.get("alone") and d.get("factor") == 1 and d.get("reduction") == "mean"
+    floor = floor_of(first, loss, d.get("classes")) if whole else None
     return Finding(
         ok=False,
         headline=f"{what} comes before {named(loss)} in the loss of '{fact.who}', in {d['fed']} of "
@@ -98,7 +99,7 @@ def check_loss_broadcast(run: Any, *, allow: Mapping[str, str] | None = None) ->
         return not_asked(_unseen(trace))
     kept, allowed = _sifted(allow, [f for f in terms if f.details.get("compared")])
     if not kept:
-        return _passed("predictions and targets of each loss have one shape", terms, allowed)
+        return _passed("no loss broadcasts predictions and targets against each other", terms, allowed)
     return broadcast_finding(kept[0], allowed)
 
 

@@ -97,6 +97,12 @@ class TestDoubleSoftmax:
         assert "before logsumexp (a distribution's logits)" in finding.headline
         assert finding.table is None
 
+    def test_a_loss_with_other_terms_has_no_such_level(self, made):
+        """Its lowest value is not that of this term."""
+        finding = check_double_softmax(term(made, fed_by="softmax", fed=8, alone=False))
+        assert finding.failed
+        assert finding.table is None
+
     def test_logits_pass(self, made):
         """What was looked at is said."""
         finding = check_double_softmax(term(made))
