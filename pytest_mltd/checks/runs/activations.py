@@ -38,7 +38,7 @@ def check_dead_units(
         run: a recording, a run or a trace.
         max_dead: the highest share of a layer's units (a guess; TheDeepChecker, TOSEM 2022, takes 50%, but healthy deep and
             recurrent nets of tests/faulty reach 80%: the deeper, the more alike their samples are).
-        min_looks: the fewest looks that are needed; a guess.
+        min_looks: the fewest steps that were looked at; a guess.
         min_rows: the fewest rows of a batch: few rows leave many units off honestly; a guess.
         allow: reasons by layer.
 
@@ -134,7 +134,8 @@ def check_spread(run: Any, *, max_ratio: float = 1000.0, allow: Mapping[str, str
     """Ask whether the spread of the outputs explodes or vanishes from layer to layer, in the very first step.
 
     That is the initialisation, before anything was learned. The standard deviation of the outputs of linear and convolution
-    layers is held against the first layer's; the last layer may be small, and a layer of zeros is meant. It counts only where
+    layers is held against that of the first or second, whichever is nearer: inputs of any unit enter the first. The last
+    layer may be small, and a layer of zeros is meant. It counts only where
     the loss did not come down by half, or is not finite.
 
     Args:
@@ -156,15 +157,14 @@ def check_spread(run: Any, *, max_ratio: float = 1000.0, allow: Mapping[str, str
     if len(layers) < 3:
         return not_asked(f"{len(layers)} of at least 3 linear or convolution layers were seen at the first step")
     kept, allowed = sift(allow, [layer.name for layer in layers[1:]])
-    first = layers[0].std
-    judged = [x for x in layers[1:] if x.name in set(kept) and not (x is layers[-1] and x.std < first)]
-    worst = max(judged, key=lambda x: abs(math.log(x.std / first)), default=layers[0])
-    ratio = worst.std / first
+    judged = [x for x in layers[1:] if x.name in set(kept) and not (x is layers[-1] and x.std < layers[0].std)]
+    worst = max(judged, key=lambda x: abs(math.log(_ratio(layers, x))), default=layers[0])
+    ratio = _ratio(layers, worst)
     if max(ratio, 1 / ratio) > max_ratio and still_high(trace):
         return _spread_finding(layers, worst, ratio, max_ratio, allowed)
     return Finding(
         ok=True,
-        headline=f"the spread of the outputs stays within {number(max(ratio, 1 / ratio))} times the first layer's "
+        headline=f"the spread of the outputs stays within {number(max(ratio, 1 / ratio))} times the first layers' "
         "at the start, "
         f"or the loss came down (max_ratio={max_ratio:g})",
         amount=max(ratio, 1 / ratio),
@@ -279,31 +279,36 @@ def _first_spreads(trace: Trace) -> list[_Layer]:
     return found if trace.outputs["step"][0] == 0 else []
 
 
+def _ratio(layers: Sequence[_Layer], layer: _Layer) -> float:
+    """Return its spread over that of the first or second layer, whichever is nearer."""
+    return min((layer.std / base.std for base in layers[:2]), key=lambda ratio: abs(math.log(ratio)))
+
+
 def _spread_finding(
     layers: Sequence[_Layer], worst: _Layer, ratio: float, max_ratio: float, allowed: Iterable[tuple[str, str]]
 ) -> Finding:
     chosen = sorted({*np.linspace(0, len(layers) - 1, min(7, len(layers))).astype(int).tolist(), layers.index(worst)})
     shown = [layers[i] for i in chosen]
     up = ratio > 1
+    base = min(layers[:2], key=lambda x: abs(math.log(worst.std / x.std))).name
     verb, factor = ("explodes", ratio) if up else ("vanishes", 1 / ratio)
     shows = (
-        "Each layer multiplies it, and gradients on their way back too: exploding activations make exploding gradients."
+        "The weights are initialised too large: activations grow from layer to layer, and on their way back so do "
+        "gradients: they explode."
         if up
-        else "Each layer takes some of it, and of the gradients on their way back too: vanishing activations make vanishing "
-        "gradients."
+        else "The weights are initialised too small: activations shrink to nothing from layer to layer, and on their way "
+        "back gradients vanish too."
     )
     return Finding(
         ok=False,
         headline=f"the spread of the activations {verb} with depth: at the start the outputs of '{worst.name}' spread "
-        f"{number(factor)} times {'more' if up else 'less'} than those of '{layers[0].name}' (max_ratio={max_ratio:g})",
+        f"{number(factor)} times {'more' if up else 'less'} than those of '{base}' (max_ratio={max_ratio:g})",
         culprit=worst.name,
         amount=ratio,
         limit=("max_ratio", max_ratio),
         step=0,
         table=Table(("layer", "spread of outputs"), tuple((x.name, x.std) for x in shown), culprit=shown.index(worst)),
         shows=shows,
-        next_step="initialise so that the spread is kept (kaiming or xavier), or normalise between layers; the "
-        "weights are too "
-        f"{'large' if up else 'small'} at the start",
+        next_step="initialise so that the spread is kept (kaiming or xavier), or normalise between the layers",
         allowed=tuple(allowed),
     )

@@ -157,8 +157,8 @@ def test_spread_that_grows_from_layer_to_layer_explodes(made):
     finding = check_spread(outputs(made, *layers(6, 10.0)))
     assert str(finding) == (
         "activations.spread: the spread of the activations explodes with depth: at the start the outputs of 'fc5' "
-        "spread 100,000 "
-        "times more than those of 'fc0' (max_ratio=1000)\n"
+        "spread 10,000 "
+        "times more than those of 'fc1' (max_ratio=1000)\n"
         "\n"
         "    layer  spread of outputs\n"
         "    fc0    1\n"
@@ -168,20 +168,18 @@ def test_spread_that_grows_from_layer_to_layer_explodes(made):
         "    fc4    10,000\n"
         "  > fc5    100,000\n"
         "\n"
-        "    Each layer multiplies it, and gradients on their way back too: exploding activations make exploding "
-        "gradients.\n"
-        "    next: initialise so that the spread is kept (kaiming or xavier), or normalise between layers; the "
-        "weights are too "
-        "large at the start"
+        "    The weights are initialised too large: activations grow from layer to layer, and on their way back so do "
+        "gradients: they explode.\n"
+        "    next: initialise so that the spread is kept (kaiming or xavier), or normalise between the layers"
     )
 
 
 def test_spread_that_shrinks_vanishes(made):
     """The other way, and in other words."""
-    finding = check_spread(outputs(made, *layers(6, 0.1)))
-    assert finding.culprit == "fc4"
+    finding = check_spread(outputs(made, *layers(7, 0.1)))
+    assert finding.culprit == "fc5"
     assert "10,000 times less" in finding.headline
-    assert "too small at the start" in finding.next_step
+    assert "initialised too small" in finding.shows
 
 
 def test_a_small_last_layer_is_a_habit(made):
@@ -192,6 +190,13 @@ def test_a_small_last_layer_is_a_habit(made):
 def test_a_net_that_learns_all_the_same_is_left_alone(made):
     """Its loss came down."""
     assert check_spread(outputs(made, *layers(6, 10.0), loss=np.linspace(2.3, 0.2, 200))).ok
+
+
+def test_inputs_of_a_large_unit_are_no_spread(made):
+    """Only the first layer sees them."""
+    kinds, mean, std = layers(5, 1.0)
+    std[0] = 20_000.0
+    assert check_spread(outputs(made, kinds, mean, std)).ok
 
 
 def test_two_layers_have_no_depth(made):

@@ -3,7 +3,7 @@ from torch import nn
 
 META = dict(
     title="N(0,1) weights in a deep ReLU net",
-    faults=["gradients.explosion", "updates.update_scale", "gradients.nonfinite", "losses.loss_divergence"],
+    faults=["activations.spread", "gradients.explosion", "updates.update_scale", "gradients.nonfinite", "losses.loss_divergence"],
     where="",
 )
 

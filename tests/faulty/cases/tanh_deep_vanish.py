@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-META = dict(title="30-layer tanh net with small init", faults=["gradients.vanishing"], where="")
+META = dict(title="30-layer tanh net with small init", faults=["activations.spread", "gradients.vanishing"], where="")
 
 
 def train(seed, fixed=False):

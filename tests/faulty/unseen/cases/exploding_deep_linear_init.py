@@ -5,7 +5,7 @@ META = dict(
     title="Deep linear encoder initialised with standard normal weights",
     source="CS231n notes on initialisation",
     family="gradients",
-    faults=["gradients.explosion", "updates.update_scale"],
+    faults=["activations.spread", "gradients.explosion", "updates.update_scale"],
     where="",
     words=["exploding gradients", "weights initialised too large", "bad initialisation", "activations grow with depth", "huge initial loss", "NaN or inf loss", "loss divergence"],
     location="Sequential of 10 Linear(48, 48): nn.init.normal_(weight, std=1.0), each layer multiplies the signal by about 7",

@@ -6,7 +6,7 @@ META = dict(
     title="Tanh network initialised with std 0.01 in every layer (AlexNet habit)",
     source="CS231n lecture on weight initialisation: 'small random numbers' in a 10-layer tanh net, all activations become zero",
     family="gradients",
-    faults=["gradients.vanishing"],
+    faults=["activations.spread", "gradients.vanishing"],
     where="",
     words=["vanishing gradients", "weights initialised too small", "bad initialisation", "activations collapse to zero", "loss plateau", "not learning"],
     location="init_weights: nn.init.normal_(weight, std=0.01) on eight tanh layers of width 32",
