@@ -35,7 +35,7 @@ class Finder(Sentinel):
 
     def loss(self, name: str, result: Any, frame: FrameType) -> None:
         if lanes.readable(result) and result.requires_grad:
-            self.ended_bad = not (math.isfinite(result) if result.numel() == 1 else is_finite(result))
+            self.ended_bad = not (math.isfinite(result.item()) if result.numel() == 1 else is_finite(result))
 
     def before_backward(self, *event: Any) -> None:
         self.ended_bad = False

@@ -40,8 +40,7 @@ def steps_table(trace: Trace, step: int, curve: Curve | None, ahead: int = 0) ->
         mine = mine[np.isin(mine, trace.losses["step"]) | (mine == step)]
     place = int(np.searchsorted(mine, step))
     shown = mine[max(0, place - 3) : place + 1 + ahead]
-    rows = tuple(
-        (int(i), float(trace.steps["loss"][i]), float(trace.steps["grad_norm_used"][i]), float(trace.steps["lr"][i]))
-        for i in shown
-    )
+    # of a log it is not known whether its norm is the one before clipping
+    norms = trace.steps["grad_norm_used" if trace.level != "scalars" else "grad_norm"]
+    rows = tuple((int(i), float(trace.steps["loss"][i]), float(norms[i]), float(trace.steps["lr"][i])) for i in shown)
     return Table(("step", "loss", "gradient norm", "lr"), rows, culprit=int(np.searchsorted(shown, step)))

@@ -35,15 +35,25 @@ def first_nonfinite(trace: Trace) -> int | None:
 
 
 def _first_logged(trace: Trace) -> int | None:
-    """Return the same of scalars, which are there at some steps only. A lone infinite norm is a scaler's skipped step."""
-    values, at = trace.losses["value"], trace.losses["step"]
-    begun = at[~np.isfinite(values)][:1].tolist()
+    """Return the same of scalars, which are there at some steps only.
+
+    What comes back did not reach the weights: a batch that was left out, a step that a scaler skipped. A stretch counts that
+    lasts to the end; of norms at least three.
+    """
     bad = trace.steps["nonfinite"] > 0
-    norms = np.flatnonzero(bad | np.isfinite(trace.steps["grad_norm_used"]))
-    if norms.size >= 3 and bad[norms[-3:]].all():
-        good = np.flatnonzero(~bad[norms])
-        begun.append(int(norms[good[-1] + 1 if good.size else 0]))
+    norms = np.flatnonzero(bad | np.isfinite(trace.steps["grad_norm"]) | np.isfinite(trace.steps["grad_norm_used"]))
+    begun = [
+        *_last_stretch(trace.losses["step"], ~np.isfinite(trace.losses["value"]), least=1),
+        *_last_stretch(norms, bad[norms], least=3),
+    ]
     return min(begun, default=None)
+
+
+def _last_stretch(at: Any, bad: Any, least: int) -> list[int]:
+    """Return where the bad rows begin that last to the end, nothing where there are fewer than ``least``."""
+    good = np.flatnonzero(~bad)
+    first = int(good[-1]) + 1 if good.size else 0
+    return [int(at[first])] if bad.size - first >= least else []
 
 
 def always_skipped(trace: Trace) -> Finding | None:

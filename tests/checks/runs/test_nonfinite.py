@@ -42,9 +42,14 @@ def test_a_lone_infinite_norm_in_a_log_is_a_skipped_step():
     assert check_nonfinite(logged([np.inf, 1.0, 1.2, 1.1, np.inf, 1.0])).ok
 
 
-def test_a_loss_of_a_log_is_counted_by_its_lines():
-    """A NaN that comes back is said to be at its step, not from it on."""
-    finding = check_nonfinite(logged([1.0] * 8, [2.0, 1.8, np.nan, 1.6, 1.5, 1.4, 1.3, 1.2]))
-    assert finding.step == 20
-    assert finding.headline.startswith("the loss is NaN at step 20 in")
-    assert [row[0] for row in finding.table.rows] == [0, 10, 20]
+def test_a_loss_that_comes_back_in_a_log_did_not_reach_the_weights():
+    """A batch with a NaN that the program left out is logged all the same."""
+    assert check_nonfinite(logged([1.0] * 8, [2.0, 1.8, np.nan, 1.6, 1.5, 1.4, np.nan, 1.2])).ok
+
+
+def test_a_loss_that_stays_nan_in_a_log_shows_the_lines_before():
+    """The table has rows of the log, none of the steps between two of them."""
+    finding = check_nonfinite(logged([1.0] * 5, [2.0, 1.8, 1.6, np.nan, np.nan]))
+    assert finding.step == 30
+    assert finding.headline.startswith("the loss is NaN from step 30 on in")
+    assert [row[0] for row in finding.table.rows] == [0, 10, 20, 30]
