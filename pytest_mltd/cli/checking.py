@@ -138,7 +138,7 @@ def _check_run(saved: _Saved, write: str | None, output: Output) -> int:
     keep = None
     if written is not None:
         output.say(f"written: {written} (runs nothing now; pytest {shlex.quote(written)} runs it)")
-    elif (diagnosis.failed or (error and diagnosis.findings)) and command:
+    elif (diagnosis.failed or (error and diagnosis.findings)) and command and command.get("processes", 1) == 1:
         keep = f"mltd check {shlex.quote(saved.shown)} --write-test {shlex.quote(free_name(Path.cwd()))}"
         output.say(f"keep it: {keep}")
     code = FINDINGS if error else _verdict(diagnosis)
@@ -176,6 +176,10 @@ def _write_run_test(saved: _Saved, command: Mapping[str, Any], diagnosis: Diagno
         what = " is another tool's log: it" if saved.logged else ""
         raise Misuse(
             f"--write-test: {saved.shown!r}{what} does not say which program made it; only a run of mltd run does"
+        )
+    if (processes := command.get("processes", 1)) != 1:
+        raise Misuse(
+            f"--write-test: {saved.shown!r} is one of {processes} processes, and a test runs the program in one"
         )
     if not diagnosis.failed and not command.get("error"):
         raise Misuse("--write-test: no question failed, so there is no test that would fail now")

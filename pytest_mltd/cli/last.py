@@ -1,4 +1,7 @@
-"""The folder of the last run, ``.mltd/last``: its trace, diagnosis and command. The run before it is ``.mltd/previous``."""
+"""The folder of the last run, ``.mltd/last``: its trace, diagnosis and command. The run before it is ``.mltd/previous``.
+
+Of a run in several processes each has its own: ``.mltd/last`` is that of rank 0, ``.mltd/last-rank1`` that of the next.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +45,8 @@ class Last:
         return ""
 
 
-def begin(project: Path, command: Mapping[str, Any]) -> Last:
-    """Make ``.mltd/last`` in a project for a new run; the last one is moved aside whole.
+def begin(project: Path, command: Mapping[str, Any], rank: int = 0) -> Last:
+    """Make ``.mltd/last`` in a project for a new run; the last one (of the same rank) is moved aside whole.
 
     Raises:
         OSError: the folder cannot be written.
@@ -54,10 +57,11 @@ def begin(project: Path, command: Mapping[str, Any]) -> Last:
         (home / ".gitignore").write_text("# what mltd keeps is for this machine; tests and ledgers are elsewhere\n*\n")
     fresh = Path(tempfile.mkdtemp(prefix="new-", dir=home))
     last = _fill(fresh, command)
+    of_rank = f"-rank{rank}" if rank else ""
+    last.folder = home / f"last{of_rank}"
     with contextlib.suppress(FileNotFoundError):
-        os.rename(home / "last", _free(home))
-    os.rename(fresh, home / "last")
-    last.folder = home / "last"
+        os.rename(last.folder, _free(home, f"previous{of_rank}"))
+    os.rename(fresh, last.folder)
     return last
 
 
@@ -83,9 +87,9 @@ def _fill(folder: Path, command: Mapping[str, Any]) -> Last:
     return last
 
 
-def _free(home: Path) -> Path:
+def _free(home: Path, name: str) -> Path:
     """Return where the last run goes: ``previous``, emptied of the run before it and of nothing else."""
-    previous = home / "previous"
+    previous = home / name
     for name in (TRACE, DIAGNOSIS, COMMAND):
         (previous / name).unlink(missing_ok=True)
     try:
@@ -93,7 +97,7 @@ def _free(home: Path) -> Path:
     except FileNotFoundError:
         pass
     except OSError:  # somebody keeps something in it
-        return home / f"previous-{secrets.token_hex(4)}"
+        return home / f"{name}-{secrets.token_hex(4)}"
     return previous
 
 

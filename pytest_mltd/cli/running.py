@@ -111,13 +111,23 @@ def _in_our_terms(message: str) -> str:
 
 
 def _begin(project: Path, wish: Wish, output: Output) -> last_run.Last:
-    command = {**asdict(wish), "cwd": str(project)}
+    rank, size = _rank()
+    command = {**asdict(wish), "cwd": str(project), **({"rank": rank, "processes": size} if size > 1 else {})}
     try:
-        return last_run.begin(project, command)
+        return last_run.begin(project, command, rank)
     except OSError as error:
         last = last_run.begin_elsewhere(command)
         output.aside(f".mltd cannot be written here ({error.strerror}); the run is kept in {last.folder}")
         return last
+
+
+def _rank() -> tuple[int, int]:
+    """Return which of how many processes this is, as torchrun tells each of its own: 0 of 1 without it."""
+    try:
+        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    except (KeyError, ValueError):
+        return 0, 1
+    return (rank, size) if 0 <= rank < size else (0, 1)
 
 
 def _announcement(wish: Wish, last: last_run.Last, project: Path) -> str:
@@ -214,10 +224,18 @@ def _tell(
     where = _shown(last.folder, project)
     lost = last.end(plain, exit=code, error=error)
     keep = None
+    rank, size = _rank()  # a test runs the program in one process: of several, none can be kept so
     # A wrong argument, a file that is missing: its own words are above, and there is no run that a test could watch.
     never_trained = fault is not None and (diagnosis is None or not diagnosis.findings)
-    if not lost and not never_trained and (fault is not None or (diagnosis is not None and diagnosis.failed)):
+    if (
+        size == 1
+        and not lost
+        and not never_trained
+        and (fault is not None or (diagnosis is not None and diagnosis.failed))
+    ):
         keep = f"mltd check {shlex.quote(where)} --write-test {shlex.quote(free_name(project))}"
+    if size > 1:
+        output.say(f"\nrank {rank} of {size}:")
     if diagnosis is not None:
         output.say(f"\n{diagnosis}")
     for line in _remarks(ended):
