@@ -23,6 +23,7 @@ Find out what is wrong with a training run or its data, and keep the answer as a
   mltd check train.parquet test.parquet --label y    ask two tables whether one leaks into the other
   mltd diff RUN RUN                                  the first difference of two saved runs
   mltd report INCIDENT                               an incident, its hypotheses and their evidence as Markdown
+  mltd faults                                        what can be planted to see whether a test would notice it
 
 mltd COMMAND --help says more. Exit code: 0 healthy, 1 findings, 2 misuse.
 """
@@ -180,7 +181,23 @@ def _report(words: Sequence[str], output: Output) -> int:
     return report_and_tell(options.incident, output)
 
 
-_COMMANDS = {"run": _run, "check": _check, "diff": _diff, "report": _report}
+def _faults(words: Sequence[str], output: Output) -> int:
+    parser = _Parser(
+        "faults",
+        "mltd faults [NAME...]",
+        "List the faults that can be planted on purpose, and what each should turn red. A test that is marked with\n"
+        '@pytest.mark.mltd_fault("NAME") is run again with the fault planted, and fails unless it sees it.',
+        "In code: pytest_mltd.faults.planted(NAME), around the program and the questions.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    parser.add_argument("--json", action="store_true", help="JSON on stdout (keys: pydoc pytest_mltd.cli.output)")
+    options = parser.parse_args(list(words))
+    from pytest_mltd.cli.faults import list_and_tell
+
+    return list_and_tell(options.names, output)
+
+
+_COMMANDS = {"run": _run, "check": _check, "diff": _diff, "report": _report, "faults": _faults}
 
 _WITH_VALUE = ("--steps", "--slice", "--seed", "--level")
 

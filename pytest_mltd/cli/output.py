@@ -4,7 +4,7 @@ The document of every command has these keys; a key whose value is unknown or do
 
     schema       1; it grows by new keys only
     mltd         version of this package
-    command      "run", "check", "diff" or "report"
+    command      "run", "check", "diff", "report" or "faults"
     exit         the exit code: 0 healthy, 1 findings, 2 misuse; for "run" that of a script that failed
     diagnosis    about, ok, looked_at, notes, crashed (what ended the program, or ""), findings, not_asked,
                  failed (ids, root cause first); null without one
@@ -14,6 +14,7 @@ The document of every command has these keys; a key whose value is unknown or do
     kept         "run": the folder that holds the trace, the diagnosis and the command
     keep         the command that writes the test
     written      the file that was written
+    faults       "faults": name, family, says, reds (findings one of which turns red) and needs of each that can be planted
     incident     "report": the incident, as `pytest_mltd.report.json` describes it
 
 A finding has the fields of `pytest_mltd.core.findings.Finding`; a number that is not finite is text ("nan", "inf").
@@ -30,7 +31,7 @@ from typing import Any, TextIO
 
 HEALTHY, FINDINGS, MISUSE = 0, 1, 2
 
-KEYS = ("diagnosis", "diagnoses", "error", "program", "kept", "keep", "written", "incident")
+KEYS = ("diagnosis", "diagnoses", "error", "program", "kept", "keep", "written", "faults", "incident")
 
 
 class Misuse(Exception):

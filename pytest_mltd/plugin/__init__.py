@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_mltd.plugin import fixtures, options
+from pytest_mltd.plugin import fixtures, options, planting
 from pytest_mltd.plugin.incidents import MARKER, Markers
 from pytest_mltd.plugin.options import SETTINGS
 from pytest_mltd.plugin.summary import Summary, comparing
@@ -47,9 +47,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     settings = config.stash[SETTINGS] = options.parse(config)
     config.addinivalue_line("markers", MARKER)
+    config.addinivalue_line("markers", planting.MARKER)
     register = config.pluginmanager.register
     register(fixtures, "mltd-fixtures")
     register(Markers(), "mltd-markers")
+    register(planting.Checked(), "mltd-faults")
     register(Parts(), "mltd-parts")
     if settings.allow or settings.limits:
         config.stash[POLICY] = options.policy_of(settings)
@@ -66,4 +68,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
         register(Twice(config, config.stash.get(THREADS, None)), "mltd-twice")
     else:
-        register(Once(config), "mltd-once")
+        once = Once(config)
+        register(once, "mltd-once")
+        register(planting.Proofs(once.current), "mltd-proofs")

@@ -32,7 +32,7 @@ class Markers:
             for mark in node.iter_markers("mltd") if isinstance(node, pytest.Item) else ():
                 problem = problem_of(mark)
                 if problem:
-                    return _refused(report, f"{node.nodeid}: @pytest.mark.mltd: {problem}")
+                    return refused(report, f"{node.nodeid}: @pytest.mark.mltd: {problem}")
         return report
 
 
@@ -160,7 +160,7 @@ class Ledger:
             return str(path)
 
 
-def _refused(report: pytest.CollectReport, message: str) -> pytest.CollectReport:
+def refused(report: pytest.CollectReport, message: str) -> pytest.CollectReport:
     from _pytest.reports import CollectErrorRepr
 
     report.outcome, report.longrepr, report.result = "failed", CollectErrorRepr(message), []

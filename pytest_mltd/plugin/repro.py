@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_mltd.plugin import runners
+from pytest_mltd.plugin import planting, runners
 from pytest_mltd.plugin.options import SETTINGS, Settings
 from pytest_mltd.plugin.runners import Ran
 from pytest_mltd.plugin.trial import POLICY
@@ -56,7 +56,7 @@ class Twice:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool:
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        for report in self.reports_of(item):
+        for report in planting.proved(item, self.reports_of(item), lambda name: self._with_fault(item, name)):
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
@@ -84,6 +84,15 @@ class Twice:
             reports[-1].mltd["sentence"] += ", from one import"
             reports[-1].mltd["shared"] = list(self.shared)
         return reports
+
+    def _with_fault(self, item: pytest.Item, name: str) -> planting.Seen:
+        """Run the test once more, with a fault planted."""
+        trial = _TrialOf(self, item)
+        try:
+            trial.attempt(replace(self._condition(self.interpreter), fault=name))
+        finally:
+            shutil.rmtree(trial.folder, ignore_errors=True)
+        return planting.seen_from(trial.ran[0])
 
     def _tried(self, item: pytest.Item, interpreter: str) -> tuple[Repro, list[Ran], Finding | None]:
         trial = _TrialOf(self, item)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _pytest.runner import runtestprotocol
 
+from pytest_mltd.plugin import planting
 from pytest_mltd.plugin.trial import Trial, trying
 from pytest_mltd.probes import children, witness
 
@@ -77,7 +78,7 @@ def run_here(item: pytest.Item, condition: Condition, job: Mapping[str, Any]) ->
     folder.mkdir(exist_ok=True)
     witness.go_offline(str(folder))
     reports: list[pytest.TestReport] = []
-    _tell_only(reports, item.session)
+    tell_only(reports, item.session)
     _keep_examples_apart()
     with warnings.catch_warnings(record=True) as warned, trying(item, condition) as trial, _watching(job) as born:
         seen = witness.watch(
@@ -105,6 +106,7 @@ def run_here(item: pytest.Item, condition: Condition, job: Mapping[str, Any]) ->
         "metrics": trial.metrics,
         "sliced": trial.sliced,
         "born": None if (found := born()) is None else found.as_dict(),
+        "fault": planting.account_of(trial),
     }
 
 
@@ -239,7 +241,7 @@ def _report(item: pytest.Item, when: Any) -> pytest.TestReport:
     )
 
 
-def _tell_only(heard: list[pytest.TestReport], session: pytest.Session) -> None:
+def tell_only(heard: list[pytest.TestReport], session: pytest.Session) -> None:
     """Keep reports from the session in this child. The `subtests` fixture tells its own, whatever ``log=`` says."""
     real = session.gethookproxy
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import time
+import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_mltd.core.findings import Finding
     from pytest_mltd.core.trials import Condition, Observed, Outcome, OutcomeKind
 
 MAX_TEXT = 20_000
@@ -35,6 +37,9 @@ class Trial:
     took_slice: bool = False  # the test asked for the slice itself and cuts its data by hand
     baselines: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # worth a line of the summary
+    planting: Any = None  # of the fault, where the condition names one
+    raised: list[Finding] = field(default_factory=list)  # what its CheckFailed held
+    asserted: bool = False  # it failed by an assertion
 
     @property
     def used(self) -> bool:
@@ -65,6 +70,9 @@ class Trial:
         if report.failed:
             self.kind = "failed"
             self.texts.append(_text(call, report))
+            error = None if call.excinfo is None else call.excinfo.value
+            self.raised += getattr(error, "findings", ())
+            self.asserted |= isinstance(error, AssertionError)
         elif report.skipped and not expected and self.kind == "passed":
             self.kind, self.reason = "skipped", _reason(report)
         elif report.passed and report.when == "call" and self.kind == "skipped":  # only a subtest was skipped
@@ -107,6 +115,8 @@ def trying(item: pytest.Item, condition: Condition) -> Iterator[Trial]:
         if decided is not None:
             stack.enter_context(policy(decided))
         trial = Trial(condition, stack.enter_context(observing()))
+        if condition.fault is not None:
+            trial.planting = stack.enter_context(_planted(condition.fault))
         if condition.slice is not None:
             from pytest_mltd.recording.slices import slicing
 
@@ -116,6 +126,16 @@ def trying(item: pytest.Item, condition: Condition) -> Iterator[Trial]:
             yield trial
         finally:
             del item.stash[TRIAL]
+
+
+@contextlib.contextmanager
+def _planted(name: str) -> Iterator[Any]:
+    """Plant a fault; what torch then warns of is no failure of its own."""
+    from pytest_mltd.faults import planted
+
+    with warnings.catch_warnings(), planted(name) as planting:
+        warnings.simplefilter("ignore")
+        yield planting
 
 
 class Parts:

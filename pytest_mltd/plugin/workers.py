@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_mltd.plugin import planting
 from pytest_mltd.plugin.options import SETTINGS, Settings
 from pytest_mltd.plugin.trial import POLICY, TRIAL, trying
 
@@ -31,7 +32,7 @@ class Once:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         if not self._concerns(item):
             return (yield)
-        with trying(item, self._condition()):
+        with trying(item, self.current()):
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -47,7 +48,12 @@ class Once:
         return report
 
     def _concerns(self, item: pytest.Item) -> bool:
-        """Whether to watch. The vocabulary is not imported for tests that have no use for it: start-up would pay for it."""
+        """Whether to watch. The vocabulary is not imported for tests that have no use for it: start-up would pay for it.
+
+        A test that is marked with a fault is watched where its runs are made.
+        """
+        if planting.faults_of(item):
+            return False
         s = self.settings
         asked = s.repro or s.seed is not None or s.steps is not None or s.slice is not None or s.incident or s.update
         names = getattr(item, "fixturenames", ())
@@ -55,7 +61,7 @@ class Once:
             asked or POLICY in item.config.stash or "pytest_mltd.core.trials" in sys.modules or set(OURS) & set(names)
         )
 
-    def _condition(self) -> Condition:
+    def current(self) -> Condition:
         from pytest_mltd.core.trials import Condition
 
         if self.condition is None:

@@ -130,8 +130,11 @@ def test_a_planted_fault_is_the_root_cause_and_without_it_all_is_well(fault, ask
 def test_a_fault_promises_what_exists_and_says_what_it_does(fault):
     """Each id that should turn red is a check's, and the fault can be read aloud."""
     assert set(fault.reds) <= KNOWN
-    assert fault.reds and fault.says and fault.needs
-    assert not fault.says.endswith(".") and not fault.says[0].isupper()
+    assert fault.reds
+    assert fault.says
+    assert fault.needs
+    assert not fault.says.endswith(".")
+    assert not fault.says[0].isupper()
 
 
 def test_the_catalogue_has_at_least_forty_faults_each_with_its_program():

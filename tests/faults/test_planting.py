@@ -20,10 +20,15 @@ def tampered():
     """Return what of torch a fault may stand in for, as it is now."""
     import random
 
-    owners = (
-        torch, torch.Tensor, torch.autograd, torch._C._nn, functional, nn.Module, torch.optim.Optimizer, torch.nn.utils.clip_grad,
-        torch.optim.lr_scheduler.LRScheduler, torch.amp.GradScaler, RandomSampler, random, numpy.random,
-    )  # fmt: skip
+    classes = (
+        torch.Tensor,
+        nn.Module,
+        torch.optim.Optimizer,
+        torch.optim.lr_scheduler.LRScheduler,
+        torch.amp.GradScaler,
+    )
+    modules = (torch, torch.autograd, torch._C._nn, functional, torch.nn.utils.clip_grad, random, numpy.random)
+    owners = (*classes, *modules, RandomSampler)
     names = [
         (owner.__name__, name, id(value))
         for owner in owners
@@ -75,7 +80,8 @@ def test_faults_can_be_nested(ask):
     """Two faults at once are both there, and both are seen."""
     with planted("validated_in_train_mode") as outer, planted("parameter_left_out") as inner:
         diagnosis = ask("classifier", 60)
-    assert outer.took and inner.took
+    assert outer.took
+    assert inner.took
     assert {"calls.misordered_calls", "updates.frozen_parameters"} <= {f.id for f in diagnosis.failed}
 
 
@@ -90,7 +96,8 @@ def test_what_kept_a_fault_is_rid_of_it_after_the_block():
     optimizer.step()
     schedule.step()
     assert not torch.equal(model.weight, before)
-    assert "step" not in vars(schedule) and optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+    assert "step" not in vars(schedule)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
 
 
 def test_settings_are_the_programs_own_outside_of_a_step():
