@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from pytest_mltd.core.findings import Finding, Plain, Table
+from pytest_mltd.core.rendering import number
 from pytest_mltd.recording.operations import Event, Extremes
 
 
@@ -55,7 +56,9 @@ def _what(event: Event) -> str:
         return f"{who} made {made} of the {_kind(infinite[0])} that it was given"
     zeros = sum(e.zeros for e in event.inputs)
     count = f", {zeros:,} of them 0," if zeros and event.operation in _AT_ZERO else ""
-    return f"{who} made {made} out of finite numbers{count}"
+    largest = max((max(abs(e.low or 0.0), abs(e.high or 0.0)) for e in event.inputs), default=0.0)
+    size = f" as large as {number(largest)}" if largest > _LARGE and not count else ""
+    return f"{who} made {made} out of finite numbers{count}{size}"
 
 
 def _bad(held: Extremes) -> str:
@@ -71,6 +74,12 @@ def _kind(held: Extremes) -> str:
 
 
 def _where(event: Event) -> str:
+    if event.outside and event.site:
+        return f"; first used{_place_of(event)}"
+    return _place_of(event)
+
+
+def _place_of(event: Event) -> str:
     module = f" in '{event.module}'" if event.module else ""
     return module + (f" at {event.site}" if event.site else "")
 
@@ -101,6 +110,8 @@ def _next(event: Event) -> str:
         return "look at the optimizer's settings: learning rate, eps, betas"
     if event.intended or _infinite_inputs(event):
         return _ADVICE_FOR_MASKS
+    if event.phase == "forward" and event.operation in _OF_NOTHING:
+        return _OF_NOTHING[event.operation]
     return _ADVICE.get(event.operation, _ADVICE_ELSE.format(name=event.operation))
 
 
@@ -110,6 +121,7 @@ def _infinite_inputs(event: Event) -> list[Extremes]:
 
 _COLUMNS: Final = ("tensor", "shape", "dtype", "min", "max", "smallest |x|", "not finite")
 _MOST_ROWS: Final = 6
+_LARGE: Final = 1e4  # worth telling; float16 ends at 65,504
 _ENDS: Final = {"float16": "65,504", "bfloat16": "3.39e+38"}
 _AT_ZERO: Final = frozenset(
     {"log", "log2", "log10", "sqrt", "rsqrt", "div", "reciprocal", "pow", "norm", "linalg_vector_norm"}
@@ -135,6 +147,16 @@ _OF_EXP: Final = (
 _OF_SIZE: Final = (
     "its numbers grew too large for their dtype: look at the learning rate, at the steps before, or use float32"
 )
+_OF_NOTHING: Final = {
+    **dict.fromkeys(
+        ("std", "var"),
+        "the spread of a single value is 0/0: give it two rows or more, as drop_last=True does, or correction=0",
+    ),
+    **dict.fromkeys(
+        ("nll_loss", "nll_loss2d", "nll_loss_nd", "mean", "nanmean"),
+        "a mean over nothing is 0/0: leave out batches that are empty or whose labels are all ignored",
+    ),
+}
 _ADVICE: Final = {
     **dict.fromkeys(("log", "log2", "log10", "log1p", "xlogy"), _OF_LOG),
     **dict.fromkeys(("sqrt", "rsqrt", "pow", "norm", "linalg_vector_norm", "std", "var"), _OF_ROOT),

@@ -53,8 +53,8 @@ class Extremes:
 class Event:
     """An operation that gave a value that is not finite.
 
-    ``outside`` marks what no operation was seen to make: ``inputs`` is then empty. ``intended``: the infinity was written as
-    such, or came from one that was, and no NaN was made of it.
+    ``outside`` marks what no operation was seen to make: ``inputs`` is then empty, and site and module are of its first use.
+    ``intended``: the infinity was written as such, or came from one that was, and no NaN was made of it.
     """
 
     index: int
@@ -128,7 +128,7 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         place: _Place,
     ) -> None:
         bad = [(now, before) for now, before in given if _is_bad(before)]
-        parents = tuple(dict.fromkeys(self._maker(now, before) for now, before in bad))
+        parents = tuple(dict.fromkeys(self._maker(now, before, place) for now, before in bad))
         literal = not bad and (not given or any(_is_literal(v) for v in tree_leaves(values)))
         nan = any(_has_nan(t) for t in wrong)
         known = tuple(p for p in parents if p is not None)
@@ -148,7 +148,7 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in wrong:
             self._hold(tensor, event)
 
-    def _maker(self, tensor: Tensor, before: Tensor | None = None) -> Event | None:
+    def _maker(self, tensor: Tensor, before: Tensor | None = None, place: _Place | None = None) -> Event | None:
         """Return what wrote into a tensor last; what nobody was seen to write came from outside."""
         shown = tensor if before is None else before
         if not _is_bad(shown):
@@ -160,6 +160,8 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 index=self.count,
                 operation="",
                 phase="forward",
+                site="" if place is None else place.site,
+                module="" if place is None else place.module,
                 output=extremes(shown, "value"),
                 nan=nan,
                 outside=True,
@@ -310,7 +312,7 @@ def _name_of(func: Any, node: Any) -> str:
     if node is not None and (name := re.sub(r"Backward\d*$", "", node.name().rpartition("::")[2])):
         return "accumulation of gradients" if name == "AccumulateGrad" else _snake(name)
     name = str(func._schema.name).rpartition("::")[2].strip("_")
-    return name.removeprefix("foreach_")
+    return name.removeprefix("foreach_").removesuffix("_forward")
 
 
 def _snake(name: str) -> str:

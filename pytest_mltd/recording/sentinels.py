@@ -14,13 +14,15 @@ from torch.optim.optimizer import Optimizer
 from pytest_mltd.recording import lanes
 from pytest_mltd.recording.hooks import Listener
 
+_SKIPPED: Final = 20  # steps that a scaler which goes on halving has long found its scale in; a guess
 _IN_A_ROW: Final = 3  # losses that are not finite before a program that takes no step is stopped; a guess
 
 
 class Sentinel(Listener):
     """Looks at each loss and at the gradients that each step uses, and calls ``found(what, tensors)`` at bad ones.
 
-    A scaled loss that is infinite, and gradients for which a GradScaler leaves the step out, are that scaler's business.
+    A scaled loss that is infinite, and gradients for which a GradScaler leaves the step out, are that scaler's business, unless
+    it leaves out twenty in a row.
     """
 
     last = True  # the recordings take the event first
@@ -30,6 +32,7 @@ class Sentinel(Listener):
         self.losses: list[float] = []
         self._found = found
         self._scaled: list[Any] = []
+        self._skipped = 0  # in a row
 
     def scaled(self, scaler: Any, outputs: Any) -> None:
         self._scaled = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
@@ -53,6 +56,12 @@ class Sentinel(Listener):
 
     def after_step(self, optimizer: Optimizer) -> None:
         self.steps += 1
+        self._skipped = 0
+
+    def skipped_step(self, optimizer: Optimizer, frame: FrameType) -> None:
+        self._skipped += 1
+        if self._skipped >= _SKIPPED and (wrong := nonfinite_gradients(optimizer)):
+            self._found("gradients", wrong)
 
     def _counts(self, loss: Tensor, value: float) -> bool:
         """Whether a loss is bad indeed: a sum may overflow where no part does, and a scaled loss where the loss does not."""

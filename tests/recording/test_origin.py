@@ -231,7 +231,9 @@ def test_data_that_is_not_finite(complaints):
             optimizer.step()
 
     found = found_at(None, "data", "forward", 2, train, complaints=complaints)
-    assert found.headline.startswith("the data held NaN in 1 of 3 values before any operation")
+    assert found.headline.startswith(
+        "the data held NaN in 1 of 3 values before any operation was run on it; first used in "
+    )
 
 
 def test_a_step_that_divides_by_zero(complaints):
@@ -495,3 +497,46 @@ def test_worker_processes_and_threads_forbid_a_fork():
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_mean_over_no_labels(complaints):
+    """A batch whose labels are all ignored is told as such."""
+
+    def loss(model, x, step):
+        labels = torch.full((5,), -100 if step == 2 else 1)
+        return F.cross_entropy(model(x), labels)  # HERE
+
+    found = found_at(loss, "nll_loss", "forward", 2, fit, loss, complaints=complaints)
+    assert found.next_step.startswith("a mean over nothing is 0/0")
+
+
+def test_numbers_that_grew_are_told_with_their_size(complaints):
+    """An overflow says how large the numbers were."""
+
+    def train():
+        w = torch.full((4,), 3.0, requires_grad=True)
+        optimizer = torch.optim.SGD([w], lr=60.0)
+        for _ in range(100):
+            optimizer.zero_grad()
+            w.square().sum().backward()  # HERE
+            optimizer.step()
+
+    found = locate_nonfinite(train)
+    assert complaints(found) == []
+    assert found.headline.startswith("sum made inf out of finite numbers as large as 2.061e+38 at ")
+
+
+def test_a_scaler_that_skips_for_ever(complaints):
+    """Gradients that no loss scale makes finite are located, though no step is taken."""
+
+    def train():
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        scaler = torch.amp.GradScaler("cpu")
+        for _ in range(40):
+            optimizer.zero_grad()
+            scaler.scale((model(torch.ones(3)) * 0).square().sum().sqrt()).backward()  # HERE
+            scaler.step(optimizer)
+            scaler.update()
+
+    found_at(train, "sqrt", "backward", 0, train, complaints=complaints)
