@@ -138,6 +138,21 @@ def test_an_encoder_may_see_what_is_decoded():
     assert recorded.ELSE in {f.headline for f in probed(read, Auto()).not_asked}
 
 
+def test_a_norm_over_all_moments_is_no_missing_mask():
+    """Causal convolutions with a group norm are honest, if not strictly causal."""
+
+    class Waves(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.emb, self.conv, self.out = nn.Embedding(8, 8), nn.Conv1d(8, 8, 2), nn.Linear(8, 8)
+            self.norm = nn.GroupNorm(1, 8)
+
+        def forward(self, ids):
+            return self.out(self.norm(self.conv(F.pad(self.emb(ids).transpose(1, 2), (1, 0)))).transpose(1, 2))
+
+    assert why(probed(read, Waves()), "causal_leak").startswith("a norm over all moments tells a little of later ones")
+
+
 def tag(model, *, sizes=(4, 4, 4), evaluate=0, inputs=lambda n: torch.randn(n, 6, 5)):
     """Train a class for each sample, and evaluate."""
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
