@@ -14,13 +14,14 @@ from torch import Tensor
 
 from pytest_mltd.recording import graph
 from pytest_mltd.recording.graph import Node
+from pytest_mltd.recording.terms import origin_of
 
 _LEAF: Final = "torch::autograd::AccumulateGrad"
 _MOST_NODES: Final = 5_000
 _MOST_VALUES: Final = 1 << 22  # of one tensor that are looked at
 _GIVEN: Final = ("self", "other", "mat1", "mat2", "input", "mat2_t", "query", "key", "value")
 _GAVE: Final = ("result", "output", "result1")
-_AT: Final = {"self": 0, "input": 0, "other": 1, "mat2": 1, "mat1": 1, "query": 0, "key": 1, "value": 2}
+_AT: Final = {"self": 0, "input": 0, "other": 1, "mat1": 1, "query": 0, "key": 1, "value": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,14 @@ class Source:
 
 
 def source_of(outputs: tuple[Any, ...]) -> Source | None:
-    """Return where the first number that is not finite was made, None where the graph does not tell."""
+    """Return where the first number that is not finite was made, None where the graph does not tell.
+
+    It does not where that came in from outside of the graph: with the batch, or with what was computed of it alone.
+    """
     for node in _oldest_first(outputs):
         source = _refused(node) or _made(node)
         if source is not None:
-            return source
+            return source if source.operation else None
     return None
 
 
@@ -66,13 +70,9 @@ def _made(node: Node) -> Source | None:
         given = graph.saved(node, name)
         if given is None or not _is_broken(given):
             continue
-        at = _AT.get(name, 0)
-        producer = edges[at] if at < len(edges) else None
-        if producer is None:
-            return Source("data", str(given.dtype))
-        return Source(
-            "weights" if producer.name() in (_LEAF, "TBackward0") else _plain(producer.name()), str(given.dtype)
-        )
+        at = _AT.get(name, 0) if name != "mat2" else len(edges) - 1
+        maker, _ = origin_of(edges[at] if at < len(edges) else None)
+        return Source("" if maker is None or maker.name() == _LEAF else _plain(maker.name()), str(given.dtype))
     for name in _GAVE:
         gave = graph.saved(node, name)
         if gave is not None and _is_broken(gave):

@@ -312,9 +312,16 @@ class TestSources:
         """From what the graph kept, without a replay."""
         assert sources.source_of((make(five(X)),)).operation == operation
 
-    def test_a_batch_that_holds_it_is_named_as_data(self, five):
-        """No operation made it."""
-        assert sources.source_of((five(torch.full((6, 4), math.nan)).mean(),)).operation == "data"
+    def test_what_came_with_the_batch_was_made_by_no_operation(self, five):
+        """The graph does not tell more."""
+        assert sources.source_of((five(torch.full((6, 4), math.nan)).mean(),)) is None
+
+    def test_the_maker_is_named_and_not_what_moved_it(self, five):
+        """A product in half precision that overflows, seen through a view."""
+        big = torch.full((1, 5, 2), 6e4, dtype=torch.float16)
+        scores = five(X).half()[None] @ big
+        loss = (scores.reshape(6, 2) * scores.reshape(6, 2)).float().mean() - math.inf
+        assert sources.source_of((loss,)).operation == "Bmm"
 
     def test_masked_scores_are_none(self, five):
         """Minus infinity is how scores are masked."""
