@@ -30,8 +30,8 @@ def check_sorted_labels(run: Any, *, min_mixture: float = 0.25, allow: Mapping[s
 
     Args:
         run: a recording, a run or a trace.
-        min_mixture: the lowest ratio of the two entropies (shuffled programs of tests/faulty have 0.95 to 1, one sorted has
-            0.09; tasks of two classes of ten, one after the other on purpose, have 0.3).
+        min_mixture: the lowest ratio of the two entropies (measured on tests/faulty: 0.95 to 1 where data is shuffled, up to
+            0.09 where it is sorted; two classes of ten at a time, on purpose, have 0.3).
         allow: reasons by loss (the line that calls backward).
 
     Raises:

@@ -14,13 +14,19 @@ from pytest_mltd.core.asking import asserting, check, sift
 from pytest_mltd.core.findings import Finding, Table, not_asked
 from pytest_mltd.core.traces import Trace, as_trace
 
+# What is no rule of torch's may be there to work on what another did: an average, a pull back to slow weights.
+_PLAIN = frozenset(
+    ("SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "Adagrad", "Adadelta", "Adafactor", "ASGD")
+)
+
 
 @check("run", explains=("losses.*", "updates.update_scale", "gradients.explosion"), rank=17, family="updates")
 def check_double_updates(run: Any, *, max_share: float = 0.2, allow: Mapping[str, str] | None = None) -> Finding:
     """Ask whether two optimizers hold the same parameters and both step on the gradients of one backward.
 
     Optimizers that share parameters and take turns, each after a backward of its own (an encoder under two losses), or one
-    after the other (Adam, then L-BFGS), are fine.
+    after the other (Adam, then L-BFGS), are fine. Asked of torch's own first-order optimizers: others may work on what these
+    did, as an average does.
 
     Args:
         run: a recording, a run or a trace.
@@ -73,7 +79,9 @@ def _twice(trace: Trace, columns: list[int]) -> NDArray[np.bool_]:
     fresh: NDArray[np.bool_] = np.zeros(trace.n_steps + 1, dtype=np.bool_)  # a backward came after the step before
     fresh[np.minimum(trace.calls["step"][trace.of("backward")], trace.n_steps)] = True
     after = np.arange(1, trace.n_steps)
-    after = after[~fresh[after] & (owners[after] != owners[after - 1]) & (row[after] >= 0) & (row[after - 1] >= 0)]
+    plain = np.array([o.name.partition(" ")[0] in _PLAIN for o in trace.optimizers] or [False])
+    pairs = plain[owners[after]] & plain[owners[after - 1]] & (owners[after] != owners[after - 1])
+    after = after[~fresh[after] & pairs & (row[after] >= 0) & (row[after - 1] >= 0)]
     if columns:
         one, two = (norms["grad_used"][row[at]][:, columns] for at in (after - 1, after))
         found[after] = (one > 0) & (two > 0)

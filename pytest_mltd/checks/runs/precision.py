@@ -36,9 +36,9 @@ def check_loss_scale(
 
     Args:
         run: a recording, a run or a trace.
-        min_scale: the lowest scale that a falling one may reach (1 by definition changes nothing: below it, gradients are made
-            smaller still).
-        min_backwards: the fewest backwards that are needed; a guess.
+        min_scale: the lowest scale, a factor, that a falling one may reach (below 1, by definition, it makes gradients
+            smaller).
+        min_backwards: the fewest backwards, in place of steps, that are needed; a guess.
         allow: reasons by place (``GradScaler``).
 
     Raises:

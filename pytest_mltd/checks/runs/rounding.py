@@ -32,8 +32,8 @@ def check_numerical_drift(
     Args:
         first: a recording, a run or a trace.
         second: another one.
-        rtol: the highest relative difference that rounding alone makes in one step (msprobe takes 1e-3 between two devices in
-            float32; take 0.03 where one of the two computes in bfloat16 or float16).
+        rtol: the highest relative difference that rounding alone makes in one step (msprobe's convention is 1e-3 between
+            two devices in float32; take 0.03 where one of the two computes in bfloat16 or float16).
         max_jump: the highest ratio of a difference above ``rtol`` to the largest one at any step before (measured between
             float32 and float64, two thread counts and weights moved by 1e-6, on an MLP and a convnet under Adam and SGD: up to
             160, where a unit of a diverging SGD run flips; a guess above that).

@@ -54,6 +54,13 @@ def test_optimizers_of_one_backward_with_parameters_of_their_own(made):
     assert check_double_updates(shared(made, backwards=False, names=())).ok
 
 
+def test_an_optimizer_of_its_own_kind_may_work_on_what_another_did(made):
+    """Slow weights that the fast ones are pulled to, an average: no second update."""
+    trace = shared(made, backwards=False)
+    slow = (trace.optimizers[0], OptimizerInfo(name="SlowWeights", site="a.py:8"))
+    assert check_double_updates(dataclasses.replace(trace, optimizers=slow)).ok
+
+
 def test_what_cannot_be_asked(made):
     """One optimizer, no steps."""
     assert check_double_updates(made().trace()).headline == "only one optimizer stepped"
