@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -139,11 +140,7 @@ def _since(trace: Trace, step: int) -> str:
 def _birthplace(trace: Trace, step: int, born: Fact | None, loss_finite: bool, curve: Curve | None) -> tuple[str, str]:
     """Return the plain name of the place, and the words that say it after "from step n on"."""
     if born is not None and not loss_finite:
-        operation = str(born.details.get("operation", "")).removesuffix("Backward0")
-        site = str(born.details.get("site", ""))
-        place = born.who or operation or "loss"
-        made = f"made by {operation}" if operation and operation != place else "made"
-        return place, f", {made} in '{place}'{at_site(site)}"
+        return _made_by(born, _first_bad_module(trace, step))
     if loss_finite:
         norms = trace.parameter_norms
         row = np.flatnonzero(norms["step"] == step)
@@ -157,6 +154,20 @@ def _birthplace(trace: Trace, step: int, born: Fact | None, loss_finite: bool, c
         return module, f", first in the output of '{module}'"
     name = curve.name if curve else "loss"
     return name, f" in '{name}'" if curve else ""
+
+
+def _made_by(born: Fact, module: str) -> tuple[str, str]:
+    """Return the operation that the recorder saw, and where it stood and what it was given as far as that is known."""
+    operation = re.sub(r"Backward\d*$", "", str(born.details.get("operation", ""))) or "loss"
+    operation = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation).lower()
+    if operation == "data":
+        return "data", ", which the data held already"
+    low, high = born.details.get("low"), born.details.get("high")
+    known = isinstance(low, int | float) and isinstance(high, int | float)
+    of = f" of numbers from {number(float(low))} to {number(float(high))}" if known else ""  # type: ignore[arg-type]
+    inside = born.who or module
+    place = f" in '{inside}'" if inside else ""
+    return operation, f", made by '{operation}'{of}{place}{at_site(str(born.details.get('site', '')))}"
 
 
 def _first_bad_module(trace: Trace, step: int) -> str:

@@ -72,7 +72,7 @@ def test_a_recorded_birthplace_is_named_with_its_line(made):
     details = {"operation": "LogBackward0", "site": "train.py:7", "dtype": "torch.float16"}
     run.kept["facts"] = (Fact(kind="nonfinite", step=60, who="loss", details=details),)
     finding = check_nonfinite(run.trace())
-    assert "made by Log in 'loss' (train.py:7)" in finding.headline
+    assert "made by 'log' in 'loss' (train.py:7)" in finding.headline
     assert "float16" in finding.shows
 
 

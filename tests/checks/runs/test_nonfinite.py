@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from pytest_mltd.checks.runs.gradients import check_nonfinite
-from pytest_mltd.core.traces import Trace
+from pytest_mltd.core.traces import Fact, Trace
 
 
 def logged(norms, losses=None):
@@ -53,3 +53,18 @@ def test_a_loss_that_stays_nan_in_a_log_shows_the_lines_before():
     assert finding.step == 30
     assert finding.headline.startswith("the loss is NaN from step 30 on in")
     assert [row[0] for row in finding.table.rows] == [0, 10, 20, 30]
+
+
+def test_what_the_recorder_saw_live_is_told():
+    """The operation with the numbers that it was given, or the data."""
+    trace = Trace.from_scalars({"loss": [1.0, 0.9, 0.8, np.nan, np.nan]})
+    fact = Fact(
+        kind="nonfinite", step=3, details={"operation": "LogSoftmax", "dtype": "float32", "low": 0.0, "high": 0.98}
+    )
+    finding = check_nonfinite(dataclasses.replace(trace, facts=(fact,)))
+    assert finding.culprit == "log_softmax"
+    assert ", made by 'log_softmax' of numbers from 0 to 0.98; the last finite one" in finding.headline
+    held = dataclasses.replace(fact, details={"operation": "data"})
+    finding = check_nonfinite(dataclasses.replace(trace, facts=(held,)))
+    assert finding.culprit == "data"
+    assert ", which the data held already" in finding.headline
