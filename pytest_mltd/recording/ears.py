@@ -62,6 +62,9 @@ class Listener:
     def seeded(self, what: str, value: Any, frame: FrameType) -> None:
         """A random state was seeded, or a generator made."""
 
+    def logged(self, name: str, value: float) -> None:
+        """The program gave a number to its own logger."""
+
     def entered(self, module: Any, args: Any, frame: FrameType) -> None:
         """A module is called outside of every other."""
 

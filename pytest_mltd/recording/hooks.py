@@ -17,7 +17,7 @@ import torch
 from torch.nn.modules import module as nn_module
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from pytest_mltd.recording import patches
+from pytest_mltd.recording import patches, tapping
 from pytest_mltd.recording.ears import Ears, Listener
 from pytest_mltd.recording.ears import by_thread as _ears
 from pytest_mltd.recording.ears import is_compiling as _is_compiling
@@ -94,6 +94,7 @@ def _install(modules: bool) -> None:
         _installed = contextlib.ExitStack()
         for context in patches.contexts():
             _installed.enter_context(context)
+        _installed.enter_context(tapping.taps())
         _installed.callback(register_optimizer_step_pre_hook(_step_begins).remove)
         _installed.callback(register_optimizer_step_post_hook(_step_ends).remove)
     if modules and not _with_modules:

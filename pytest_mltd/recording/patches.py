@@ -45,20 +45,20 @@ def contexts() -> Iterator[contextlib.AbstractContextManager[None]]:
     from torch.nn import utils
 
     for name in ("clip_grad_norm_", "clip_grad_value_"):
-        yield __patched_function(name, _called("clip", _function_name(name), _limit), utils, utils.clip_grad)
+        yield _patched_function(name, _called("clip", _function_name(name), _limit), utils, utils.clip_grad)
     for name in ("save", "load"):
-        yield __patched_function(name, _called(name, _function_name(f"torch.{name}")), torch, torch.serialization)
+        yield _patched_function(name, _called(name, _function_name(f"torch.{name}")), torch, torch.serialization)
     for name in LOSS_FUNCTIONS:
         if hasattr(torch._C._nn, name):
             yield patched(torch._C._nn, name, _around_loss(name))
     yield patched(torch, "binary_cross_entropy_with_logits", _around_loss("binary_cross_entropy_with_logits"))
-    yield __patched_function("manual_seed", _around_seed("torch.manual_seed"), torch, torch.random)
-    yield __patched_function("seed", _around_seed("random.seed"), random)
+    yield _patched_function("manual_seed", _around_seed("torch.manual_seed"), torch, torch.random)
+    yield _patched_function("seed", _around_seed("random.seed"), random)
     yield patched(torch, "seed", _around_seed("torch.seed"))
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        yield __patched_function("seed", _around_seed("numpy.random.seed"), numpy.random)
-        yield __patched_function("default_rng", _around_seed("numpy.random.default_rng"), numpy.random)
+        yield _patched_function("seed", _around_seed("numpy.random.seed"), numpy.random)
+        yield _patched_function("default_rng", _around_seed("numpy.random.default_rng"), numpy.random)
 
 
 # torch.nn.functional looks these up at each call, so that earlier imports of a loss are seen too.
@@ -95,7 +95,7 @@ def patched(owner: Any, name: str, wrap: Wrap) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def __patched_function(name: str, wrap: Wrap, *owners: Any) -> Iterator[None]:
+def _patched_function(name: str, wrap: Wrap, *owners: Any) -> Iterator[None]:
     """Replace a function in its modules and wherever it was imported by its own name."""
     original = getattr(owners[0], name)
     wrapper = functools.wraps(original)(wrap(original))

@@ -206,6 +206,11 @@ class Watcher(hooks.Listener):
             self._call("seed", what, _NAN, frame)
 
     @guarded
+    def logged(self, name: str, value: float) -> None:
+        if self._may("logged"):
+            self.log("", {name: value})
+
+    @guarded
     def entered(self, module: torch.nn.Module, args: Any, frame: FrameType) -> None:
         if self._may("forwards") and not lanes.in_transform() and self.passes.is_root(module, frame):
             self._forward(module, args, frame)
