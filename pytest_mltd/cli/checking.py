@@ -164,10 +164,11 @@ def _ask(saved: _Saved) -> Diagnosis:
     known = {f.id for f in now.findings}
     probed = tuple(f for f in then.findings if f.id not in known)
     answered = {f.id for f in probed}
+    reasons = {f.id: f for f in then.not_asked if f.id.startswith("model.")}  # while the model was there
     return replace(
         now,
         findings=(*now.findings, *probed),
-        not_asked=tuple(f for f in now.not_asked if f.id not in answered),
+        not_asked=tuple(reasons.get(f.id, f) for f in now.not_asked if f.id not in answered),
     )
 
 
