@@ -115,13 +115,13 @@ class Walks:
             return
         known.sizes = [*known.sizes, (found.nodes, found.old)][-_KEPT:]
         known.since = max(root._sequence_nr() for root in roots) + 1
-        held = known.held()
+        held, followed = known.held(), len(known.marks)
         known.mark(roots[0])
         details = {
             "nodes": [nodes for nodes, _ in known.sizes],
             "old": [old for _, old in known.sizes],
             "held": held,
-            "followed": len(known.marks) - 1,
+            "followed": followed,
         }
         self._tell(("graph", stream), "graph", step, stream, details)
 

@@ -243,6 +243,12 @@ class TestWhatIsKept:
         losses = [F.mse_loss(one(X)[:, 0], NUMBERS) for _ in range(4)]
         assert told(losses, kind=("graph",))[0]["held"] == 3
 
+    def test_no_more_than_some_are_followed(self, one):
+        """All that are, are still counted."""
+        losses = [F.mse_loss(one(X)[:, 0], NUMBERS) for _ in range(70)]
+        (fact,) = told(losses, kind=("graph",))
+        assert (fact["held"], fact["followed"]) == (64, 64)
+
     def test_a_graph_that_reaches_back(self):
         """What is older than the last look is counted."""
         weight, total, losses = torch.ones(1, requires_grad=True), 0.0, []
