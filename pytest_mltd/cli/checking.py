@@ -165,8 +165,10 @@ def _ask(saved: _Saved) -> Diagnosis:
     probed = tuple(f for f in then.findings if f.id not in known)
     answered = {f.id for f in probed}
     reasons = {f.id: f for f in then.not_asked if f.id.startswith("model.")}  # while the model was there
+    more = then.looked_at.startswith(now.looked_at)  # what the probes took besides
     return replace(
         now,
+        looked_at=then.looked_at if more else now.looked_at,
         findings=(*now.findings, *probed),
         not_asked=tuple(reasons.get(f.id, f) for f in now.not_asked if f.id not in answered),
     )
