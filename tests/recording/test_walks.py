@@ -418,8 +418,9 @@ class TestTheProgramIsLeftAlone:
         loss.backward()
         assert torch.equal(five.weight.grad, expected)
 
-    def test_a_long_sum_is_known_by_its_first_terms(self, five):
+    def test_a_long_sum_is_known_by_its_first_terms(self):
         """A walk has an end."""
-        loss = sum(F.cross_entropy(five(X), Y) for _ in range(400))
+        weight = torch.ones(2, requires_grad=True)
+        loss = sum(F.mse_loss(weight + k, torch.zeros(2)) for k in range(400))
         assert len(terms.terms_of((loss,))) <= 256
         assert graph.walk((loss,)).nodes > 1000
