@@ -6,7 +6,8 @@ Imported once torch is.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from pytest_mltd.core.asking import sift
 from pytest_mltd.core.findings import Finding, Table, not_asked
 from pytest_mltd.core.rendering import number
 from pytest_mltd.probes import copies, moving, sequences
-from pytest_mltd.probes.copies import Copy
+from pytest_mltd.probes.copies import Arguments, CannotAsk, Copy
 from pytest_mltd.probes.moving import Place
 from pytest_mltd.probes.sequences import Sequence
 
@@ -26,52 +27,70 @@ def leak(copy: Copy, sequence: Sequence, max_move: float, allow: Mapping[str, st
     value = copies.named_tensors(copy.arguments)[sequence.argument]
     answers = moving.steady(copy)
     limit = moving.limit_for(answers, max_move)
-    found = next(
-        (i for i, a in enumerate(answers) if sequences.by_moment(a, value, sequence.axis) is not None),
-        None,
-    )
-    if found is None:
-        return not_asked(f"no output has the {value.shape[sequence.axis]} moments of {sequence.argument}")
+    by_moment = [sequences.by_moment(a, value, sequence.axis) for a in answers]
+    output = next((i for i, a in enumerate(by_moment) if a is not None), None)
     moments = value.shape[sequence.axis]
-    tries = {"the last one": sequence.last}
+    if output is None:
+        return not_asked(f"no output has the {moments} moments of {sequence.argument}")
+    tries = [_tried(copy, sequence, output, said, first) for said, first in _beginnings(sequence)]
+    worst = max(tries, key=lambda t: t.moved)
+    if worst.moved > limit:
+        return _leaking(copy, sequence, tries, worst, limit, allow)
+    rows = value.shape[1 - sequence.axis]
+    return Finding(
+        ok=True,
+        headline=f"earlier outputs do not see later inputs (max_move={limit:g})",
+        amount=worst.moved,
+        limit=("max_move", limit),
+        looked_at=f"{rows} sequences of {moments}; earlier outputs moved by {number(worst.moved, 2)} of their spread",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """Later inputs were changed from a moment on (told for each sample): how far earlier outputs moved, and which most."""
+
+    said: str
+    first: Tensor
+    other: Arguments
+    moved: float
+    at: int
+
+
+def _beginnings(sequence: Sequence) -> Iterator[tuple[str, Tensor]]:
     if bool(sequence.counts.all()):
-        tries = {"the second half": sequence.last * 0 + moments // 2, **tries}
-    before = sequences.by_moment(answers[found], value, sequence.axis)
-    assert before is not None
-    rows = []
-    worst: tuple[float, Any, int] = (0.0, None, -1)
-    for said, first in tries.items():
-        other = sequences.later_changed(copy.arguments, sequence, first)
-        again = copy.answers(other)
-        after = sequences.by_moment(again[found], value, sequence.axis) if found < len(again) else None
-        if after is None:
-            return not_asked("the shape of the answer goes with the inputs")
-        moved, at = _moved_earlier(before, after, sequence, first)
-        rows.append((said, "the moments before it", moved))
-        if moved > worst[0] or math.isnan(moved):
-            worst = (moved, other, at)
-    moved, other, at = worst
-    seen = f"{before.shape[0]} sequences of {moments}; earlier outputs moved by {number(moved, 2)} of their spread"
-    if moved <= limit:
-        return Finding(
-            ok=True,
-            headline=f"earlier outputs do not see later inputs (max_move={limit:g})",
-            amount=moved,
-            limit=("max_move", limit),
-            looked_at=seen,
-        )
-    begin = moments // 2 if len(tries) > 1 else int(sequence.last.min())
-    place = moving.first_moved(copy, other, _earlier(value, sequence.axis, begin), limit, _kinds(copy))
+        yield "the second half", torch.full_like(sequence.last, sequence.counts.shape[1] // 2)
+    yield "the last one", sequence.last
+
+
+def _tried(copy: Copy, sequence: Sequence, output: int, said: str, first: Tensor) -> _Try:
+    value = copies.named_tensors(copy.arguments)[sequence.argument]
+    other = sequences.later_changed(copy.arguments, sequence, first)
+    again = copy.answers(other)
+    before = sequences.by_moment(copy.plain()[output], value, sequence.axis)
+    after = sequences.by_moment(again[output], value, sequence.axis) if output < len(again) else None
+    if before is None or after is None or before.shape != after.shape:
+        raise CannotAsk("the shape of the answer goes with the inputs")
+    return _Try(said, first, other, *_moved_earlier(before, after, sequence, first))
+
+
+def _leaking(
+    copy: Copy, sequence: Sequence, tries: list[_Try], worst: _Try, limit: float, allow: Mapping[str, str] | None
+) -> Finding:
+    value = copies.named_tensors(copy.arguments)[sequence.argument]
+    part = _earlier(value, sequence.axis, int(worst.first.min()))
+    place = moving.first_moved(copy, worst.other, part, limit, _kinds(copy))
     culprit = (place.name if place is not None else "") or type(copy.model).__name__
     kept, allowed = sift(allow, [culprit])
+    rows = [(t.said, "the moments before it", t.moved) for t in tries]
     return Finding(
         ok=not kept,
         headline=(
-            f"outputs of {type(copy.model).__name__} see later inputs: that of moment {at} moved by {number(moved, 3)} of "
-            f"the spread when only later ones changed{_said(place)} (max_move={limit:g})"
+            f"outputs of {type(copy.model).__name__} see later inputs: that of moment {worst.at} moved by "
+            f"{number(worst.moved, 3)} of the spread when only later ones changed{_said(place)} (max_move={limit:g})"
         ),
         culprit=culprit,
-        amount=moved,
+        amount=worst.moved,
         limit=("max_move", limit),
         table=Table(("inputs that changed", "outputs that must stay", "moved by"), tuple(rows), _largest(rows)),
         shows="What is to be predicted, the next input, can be read off the inputs; at use it is not there yet.",
@@ -105,8 +124,7 @@ def mixing(copy: Copy, axis: int, max_move: float, allow: Mapping[str, str] | No
     if not judged:
         return not_asked(f"no output has the {rows} samples along axis {axis}")
     moves = [(f"output {i}", str(tuple(whole.shape)), _moved(a, b, whole)) for i, a, b, whole in judged]
-    at = _largest(moves)
-    moved = moves[at][2]
+    moved = max(moved for _, _, moved in moves)
     if moved <= limit:
         return Finding(
             ok=True,
@@ -115,10 +133,23 @@ def mixing(copy: Copy, axis: int, max_move: float, allow: Mapping[str, str] | No
             limit=("max_move", limit),
             looked_at=f"{rows} samples, {len(moves)} {'output' if len(moves) == 1 else 'outputs'}",
         )
+    return _mixed(copy, other, axis, rows, moves, limit, allow)
 
+
+def _mixed(
+    copy: Copy,
+    other: Arguments,
+    axis: int,
+    rows: int,
+    moves: list[tuple[str, str, float]],
+    limit: float,
+    allow: Mapping[str, str] | None,
+) -> Finding:
     def part(tensor: Tensor) -> Tensor | None:
         return tensor.select(axis, -1) if tensor.dim() > axis and tensor.shape[axis] == rows else None
 
+    at = _largest(moves)
+    moved = moves[at][2]
     place = moving.first_moved(copy, other, part, limit, _kinds(copy))
     culprit = (place.name if place is not None else "") or type(copy.model).__name__
     kept, allowed = sift(allow, [culprit])
