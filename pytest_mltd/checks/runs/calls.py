@@ -16,7 +16,7 @@ from pytest_mltd.checks.runs.call_order import (
 from pytest_mltd.checks.runs.curves import no_steps, too_short
 from pytest_mltd.checks.runs.modes import left_in_eval, validated_in_train_mode
 from pytest_mltd.checks.runs.places import counted
-from pytest_mltd.checks.runs.schedules import scheduler_first, scheduler_per_batch
+from pytest_mltd.checks.runs.schedules import one_cycle_not_begun, scheduler_first, scheduler_per_batch
 from pytest_mltd.core.asking import asserting, check, sift
 from pytest_mltd.core.findings import Finding, not_asked
 from pytest_mltd.core.traces import CALLS, as_trace
@@ -35,7 +35,8 @@ def check_misordered_calls(
     Gradients cleared between backward and step, or between the backwards that a step was to add up; a step before the first
     backward, or on gradients that still hold the loss scale; clipping before backward, after the step or before the loss scale
     is taken out; a model left in eval mode after validation; validation losses computed in train mode; a
-    scheduler stepped before the optimizer, or for every batch until the learning rate is practically zero.
+    scheduler stepped before the optimizer, for every batch until the learning rate is practically zero, or once an epoch where
+    its cycle counts batches.
 
     Args:
         run: a recording, a run or a trace.
@@ -82,6 +83,7 @@ _RULES = (
     clip_before_unscale,
     clip_misplaced,
     scheduler_first,
+    one_cycle_not_begun,
     validated_in_train_mode,
 )
 

@@ -10,6 +10,7 @@ from pytest_mltd.core.findings import Finding, Table
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Trace
 
+_BEGUN = 5.0  # times the first rate: torch's cycle has gone 8% of its length there
 _IDLE = 2e-3  # of the highest learning rate, so that three decays by ten are below; a step then moves next to nothing
 
 
@@ -93,3 +94,36 @@ def _still_high(trace: Trace, mine: Places, until: int) -> bool:
     loss = loss[np.isfinite(loss)]
     tail = loss[min(until, loss.size - 5) :]
     return bool(tail.size and float(np.median(tail)) > 0.05 * float(np.median(loss[:3])))
+
+
+def one_cycle_not_begun(trace: Trace, max_share: float) -> Finding | None:
+    """A one-cycle schedule that is hardly begun when training is over: its length is in batches, its steps are in epochs.
+
+    Less than five times the first rate is under 8% of the cycle, of which the rise alone is 30% (torch's defaults).
+    """
+    named = [i for i, n in enumerate(trace.names) if n == "OneCycleLR"]
+    calls = at(trace, "scheduler")
+    calls = calls[np.isin(trace.calls["who"][calls], named)]
+    if trace.cut or calls.size < 3 or len(stepping(trace)) != 1:
+        return None
+    lr, steps = trace.steps["lr"], trace.n_steps
+    share = 1 - calls.size / steps
+    if calls.size > 0.5 * steps or share <= max_share or not 0 < lr[0] < lr[-1] or (np.diff(lr) < 0).any():
+        return None
+    reached = float(lr[-1] / lr[0])
+    if reached >= _BEGUN:
+        return None
+    shown = np.unique(np.linspace(0, steps - 1, 5).astype(int))
+    return misordered(
+        "scheduler",
+        f"the one-cycle scheduler has hardly begun when training ends: OneCycleLR steps {counted(calls.size, 'time')} in "
+        f"{counted(steps, 'optimizer step')}{at_site(site(trace, calls))}, and takes the learning rate from "
+        f"{number(float(lr[0]))} to {number(float(lr[-1]))} only",
+        share,
+        max_share,
+        0,
+        Table(("step", "lr", "loss"), tuple((int(i), float(lr[i]), float(trace.steps["loss"][i])) for i in shown), 0),
+        "It rises to its highest rate in the first 30% of its length and falls after that: "
+        "this one has done less than 8% of it.",
+        "call scheduler.step() after each optimizer step, or give total_steps in epochs",
+    )

@@ -303,3 +303,29 @@ def test_accumulation_that_clears_once_a_step(made):
 def test_two_passes_over_one_batch(made):
     """A sharpness-aware step throws the first gradients away on purpose."""
     assert check_misordered_calls(accumulated(made, CLEARED, "one")).ok
+
+
+def one_cycle(made, rates, calls=10, ended="completed"):
+    """Return a run of 200 steps whose one-cycle schedule was stepped now and then."""
+    run = made()
+    run.lr = np.repeat(rates, 20)
+    run.order = [(*USUAL, "scheduler") if (s + 1) % (200 // calls) == 0 else USUAL for s in range(200)]
+    run.kept.update(names=("OneCycleLR",), ended=ended)
+    return run
+
+
+def test_a_one_cycle_schedule_that_is_hardly_begun(made):
+    """Its length is in batches, and it is stepped once an epoch."""
+    finding = found(one_cycle(made, np.linspace(4e-4, 5e-4, 10)))
+    assert finding.headline == (
+        "the one-cycle scheduler has hardly begun when training ends: OneCycleLR steps 10 times in 200 optimizer steps "
+        "(train.py:10), and takes the learning rate from 0.0004 to 0.0005 only (max_share=0.2)"
+    )
+    assert finding.culprit == "scheduler"
+
+
+def test_a_one_cycle_schedule_in_epochs(made):
+    """It has come some way, or all of it, or the run was cut."""
+    assert found(one_cycle(made, np.linspace(4e-4, 2e-3, 10))).ok
+    assert found(one_cycle(made, np.concatenate([np.linspace(4e-4, 1e-2, 4), np.linspace(9e-3, 1e-6, 6)]))).ok
+    assert found(one_cycle(made, np.linspace(4e-4, 5e-4, 10), ended="cut")).ok
