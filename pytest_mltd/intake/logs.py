@@ -75,6 +75,8 @@ _KINDS: Final = {"TensorBoard": "a TensorBoard log", "records": "a log of record
 def _found(place: Path) -> Found:
     if not place.exists():
         raise FileNotFoundError(f"path: nothing at {str(place)!r}")
+    if not place.is_dir() and not place.is_file():  # a pipe would be waited for
+        raise ValueError(f"path: {str(place)!r} is neither a file nor a folder")
     if not place.is_dir():
         return Found(place, _kind(place) or "records", ((place, ""),))
     runs = in_folder(place)

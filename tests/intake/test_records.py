@@ -1,5 +1,6 @@
 import json
 import math
+import os
 
 import pytest
 
@@ -166,3 +167,14 @@ def test_steps_without_end_fill_no_memory(tmp_path):
     )
     assert trace.n_steps == 0
     assert trace.losses["step"].tolist() == [0, 90_000_000]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    """Neither a file nor a folder is no log, and reading it ends at once."""
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no named pipes")
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert not is_log(tmp_path / "pipe.csv")
+    assert not is_log(tmp_path)
+    with pytest.raises(ValueError, match=r"^path: '.*pipe.csv' is neither a file nor a folder"):
+        read(tmp_path / "pipe.csv")
