@@ -193,6 +193,17 @@ def copied(model: torch.nn.Module) -> torch.nn.Module:
     return twin.eval()
 
 
+def size(model: torch.nn.Module) -> int:
+    """Return the bytes of all tensors and arrays that a model holds: parameters, buffers, and what else it keeps."""
+    held: dict[int, int] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            held.update({id(t): t.numel() * t.element_size() for t in tensors_in(value) if t.layout == torch.strided})
+            if isinstance(value, np.ndarray):
+                held[id(value)] = value.nbytes
+    return sum(held.values())
+
+
 @contextlib.contextmanager
 def undisturbed(model: torch.nn.Module, seed: int) -> Iterator[None]:
     """Run a copy in the block: seeded, unheard by module hooks of the process, without printing; nothing of it is left."""

@@ -113,7 +113,10 @@ def first_moved(
         kinds: the class of each module, by its name.
         seeds: of the two forwards.
     """
-    runs = [_parts(copy, a, part, seed) for a, seed in zip((copy.arguments, other), seeds, strict=True)]
+    try:
+        runs = [_parts(copy, a, part, seed) for a, seed in zip((copy.arguments, other), seeds, strict=True)]
+    except CannotAsk:  # a scripted module takes no such hooks; that answers moved is known without the place
+        return None
     return _first(runs, max_move, kinds)
 
 

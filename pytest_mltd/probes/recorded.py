@@ -25,7 +25,7 @@ from pytest_mltd.core.traces import Trace
 from pytest_mltd.probes import copies, model, sequences, targets, wiring
 from pytest_mltd.probes.copies import CannotAsk, Copy
 
-_MOST_BYTES: Final = 1 << 30  # of parameters that are copied; a guess
+_MOST_BYTES: Final = 1 << 30  # of what a model holds and would be copied; a guess
 _MOST_SECONDS: Final = 1.0  # for all questions together
 _SURE: Final = 0.01  # of the spread: what a model may mix on purpose (capacity, quantisation) stays below; a guess
 _SAMPLED: Final = 3  # times that one batch is answered at one step by a program that samples on purpose; a guess
@@ -56,9 +56,9 @@ class Subject:
         if self.copy is None:
             if torch.distributed.is_available() and torch.distributed.is_initialized():
                 raise CannotAsk("other ranks would have to run it too")
-            size = sum(p.numel() * p.element_size() for p in self.model.parameters())
+            size = copies.size(self.model)
             if size > _MOST_BYTES:
-                raise CannotAsk(f"the model has {size >> 20:,} MB, too many for a copy")
+                raise CannotAsk(f"the model holds {size >> 20:,} MB, too many for a copy")
             self.copy = Copy(self.model, self.arguments, until=time.perf_counter() + _MOST_SECONDS)
         return self.copy
 

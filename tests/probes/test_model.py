@@ -303,6 +303,19 @@ def test_global_hooks_of_the_process_hear_nothing_and_stay(x):
         handle.remove()
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_a_scripted_model_is_judged_without_the_place(x):
+    """It takes no hooks; that its answers move is known all the same."""
+
+    class Mixed(nn.Module):
+        def forward(self, x):
+            return x.softmax(0)
+
+    finding = check_batch_mixing(torch.jit.trace(Mixed(), x), x)
+    assert finding.failed
+    assert "when only the other 11 in the batch changed (max_move=0.0001)" in finding.headline
+
+
 def test_misuse_is_refused_by_the_arguments_name(x):
     """A function is no module, a text no batch; numbers that are not finite tell nothing."""
     with pytest.raises(TypeError, match=r"^model: a torch\.nn\.Module is needed, not function$"):

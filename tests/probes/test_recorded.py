@@ -259,4 +259,4 @@ def test_what_cannot_be_probed_says_why():
 def test_a_large_model_is_not_copied(monkeypatch):
     """Its size is said."""
     monkeypatch.setattr(recorded, "_MOST_BYTES", 100)
-    assert why(probed(read, Reader()), "causal_leak") == "the model has 0 MB, too many for a copy"
+    assert why(probed(read, Reader()), "causal_leak") == "the model holds 0 MB, too many for a copy"
