@@ -1,7 +1,7 @@
 """A training kept as it was a moment ago: a forked child that waits, and goes on from there when it is asked to.
 
 It holds all there is: weights, generators, the place in the data, what a closure remembers. Forks are taken so seldom that they
-cost a few percent, and only where a fork can go on: on Linux, without an accelerator, other threads or worker processes.
+cost a few percent, and only where a fork can go on: on Linux, without an accelerator, other threads, worker processes or a process group.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import torch
+
+from pytest_mltd.recording.programs import has_process_group
 
 _SECONDS: Final = (
     1.0  # between two forks; with what is copied when it changes one costs 30 to 80 milliseconds, measured
@@ -83,7 +85,7 @@ class Checkpoints:
 
 def _can_fork() -> bool:
     accelerated = torch.cuda.is_initialized() or torch.xpu.is_initialized()  # type: ignore[no-untyped-call]
-    alone = threading.active_count() == 1 and not multiprocessing.active_children()
+    alone = threading.active_count() == 1 and not multiprocessing.active_children() and not has_process_group()
     return sys.platform == "linux" and hasattr(os, "fork") and alone and not accelerated
 
 

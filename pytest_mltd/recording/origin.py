@@ -209,7 +209,7 @@ def _kept(random: bool) -> Callable[[], None]:
     modules: list[torch.nn.Module] = living(torch.nn.Module)
     buffers = [b for m in modules for b in m.buffers(recurse=False)]
     leaves = [t for t in living(torch.Tensor) if t.requires_grad and t.is_leaf]
-    tensors = {id(t): t for t in (*buffers, *leaves) if lanes.plain(t) is not None}
+    tensors = {id(t): t for t in (*buffers, *leaves) if lanes.plain(t) is not None and not t.is_inference()}
     values = [(t, t.detach().clone(), None if t.grad is None else t.grad.detach().clone()) for t in tensors.values()]
     optimizers = [(o, copy.deepcopy(o.state_dict())) for o in living(torch.optim.Optimizer)]
     modes = [(m, m.training) for m in modules]

@@ -134,7 +134,7 @@ class Tracer(Sentinel):
         raise Cut(f"{what} not finite")
 
     def _open(self) -> None:
-        if self._operations not in _get_current_dispatch_mode_stack():
+        if not self.reaches and self._operations not in _get_current_dispatch_mode_stack():
             self._operations.__enter__()  # type: ignore[no-untyped-call]
 
     def _close(self) -> None:

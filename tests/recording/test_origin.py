@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+from torch.utils.data import DataLoader, TensorDataset
 
 from pytest_mltd.recording import checkpoints, hooks
 from pytest_mltd.recording.operations import Operations
@@ -234,6 +235,22 @@ def test_data_that_is_not_finite(complaints):
     assert found.headline.startswith(
         "the data held NaN in 1 of 3 values before any operation was run on it; first used in "
     )
+
+
+def test_data_of_a_worker_process(complaints):
+    """What a DataLoader's worker hands over came with the data, too."""
+    data = torch.ones(8, 3)
+    data[5, 1] = float("nan")
+
+    def train():
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for (x,) in DataLoader(TensorDataset(data), batch_size=2, num_workers=1):
+            optimizer.zero_grad()
+            model(x).sum().backward()
+            optimizer.step()
+
+    found_at(None, "data", "forward", 2, train, complaints=complaints)
 
 
 def test_a_step_that_divides_by_zero(complaints):
