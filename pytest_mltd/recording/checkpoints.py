@@ -1,7 +1,8 @@
 """A training kept as it was a moment ago: a forked child that waits, and goes on from there when it is asked to.
 
 It holds all there is: weights, generators, the place in the data, what a closure remembers. Forks are taken so seldom that they
-cost a few percent, and only where a fork can go on: on Linux, without an accelerator, other threads, worker processes or a process group.
+cost a few percent, and only where a fork can go on: on Linux, without an accelerator, other threads, worker processes or a
+process group.
 """
 
 from __future__ import annotations

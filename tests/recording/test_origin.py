@@ -369,6 +369,25 @@ def test_a_program_that_looks_for_itself(complaints):
         locate_nonfinite(_raises)
 
 
+def test_a_program_that_ends_quietly_at_its_nan(complaints):
+    """A loss that is looked at and never used is located where torch's own loss function gave it."""
+
+    def train():
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for step in range(5):
+            x = torch.full((4, 3), float(step != 3))
+            loss = F.mse_loss(model(x / x.std(0, correction=0).add(x.mean())), torch.ones(4, 1))  # HERE
+            if loss.isnan():
+                break
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    found = found_at(train, "div", "forward", 3, train, complaints=complaints)
+    assert "It reaches the last loss." in found.shows
+
+
 def _raises():
     raise KeyError("healthy")
 
