@@ -18,9 +18,9 @@ def causal_mask_dropped(planting: Planting) -> Iterator[None]:
 
     def wrap(original: Any) -> Any:
         def attention(*args: Any, is_causal: bool = False, **kwargs: Any) -> Any:
-            if is_causal:
+            if any(args[5:6]) or is_causal:  # query, key, value, attn_mask, dropout_p, is_causal
                 planting.harmed()
-            return original(*args, is_causal=False, **kwargs)
+            return original(*args[:5], *args[6:], is_causal=False, **kwargs)
 
         return attention
 
@@ -37,10 +37,11 @@ def dropout_in_eval(planting: Planting) -> Iterator[None]:
     from torch.nn import functional
 
     def wrap(original: Any) -> Any:
-        def dropout(given: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-            if not training and p > 0:
+        def dropout(*args: Any, **kwargs: Any) -> Any:
+            given = dict(zip(("input", "p", "training", "inplace"), args, strict=False)) | kwargs
+            if not given.get("training", True) and given.get("p", 0.5) > 0:
                 planting.harmed()
-            return original(given, p, True, inplace)
+            return original(**{**given, "training": True})
 
         return dropout
 
@@ -79,11 +80,11 @@ def inputs_ignored(planting: Planting) -> Iterator[None]:
     from torch.nn import functional
 
     def wrap(original: Any) -> Any:
-        def linear(given: Any, weight: Any, bias: Any = None) -> Any:
+        def linear(input: Any, weight: Any, bias: Any = None) -> Any:
             planting.harmed()
-            kept = given.new_ones(given.shape[-1])
+            kept = input.new_ones(input.shape[-1])
             kept[0] = 0.0
-            return original(given * kept, weight, bias)
+            return original(input * kept, weight, bias)
 
         return linear
 

@@ -139,7 +139,7 @@ def first_forward(planting: Planting, change: Callable[[nn.Module], bool]) -> It
     met: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
     def before(model: nn.Module, args: Any) -> None:
-        if torch.is_grad_enabled() and model not in met:
+        if torch.is_grad_enabled() and model not in met and not any(map(nn.parameter.is_lazy, model.parameters())):
             met.add(model)
             with torch.no_grad():
                 if change(model):
@@ -172,7 +172,20 @@ def own_method(planting: Planting, kind: type[Any], name: str, wrap: Callable[[A
 
         return __init__
 
-    with standing_in(planting, kind, "__init__", around):
+    def without(original: Callable[..., Any]) -> Callable[..., Any]:
+        def state_dict(self: Any, *args: Any, **kwargs: Any) -> Any:
+            state = original(self, *args, **kwargs)
+            if getattr(state.get(name), "of", None) is planting:  # a scheduler gives all that it has
+                del state[name]
+            return state
+
+        return state_dict
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(standing_in(planting, kind, "__init__", around))
+        for each in _family(kind):
+            if "state_dict" in vars(each):
+                stack.enter_context(standing_in(planting, each, "state_dict", without))
         try:
             yield
         finally:
@@ -180,6 +193,12 @@ def own_method(planting: Planting, kind: type[Any], name: str, wrap: Callable[[A
                 ours = vars(one).get(name)
                 if isinstance(ours, types.MethodType) and getattr(ours, "of", None) is planting:
                     del vars(one)[name]
+
+
+def _family(kind: type[Any]) -> Iterator[type[Any]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _family(child)
 
 
 def in_training(tensor: Any) -> bool:

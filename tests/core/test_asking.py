@@ -340,3 +340,26 @@ class TestAskAll:
 
         with pytest.raises(NotAsked, match="x.it: not asked: no step was seen"):
             asserting(check_it)({})
+
+
+def test_what_is_asked_now_is_known_inside_of_a_question_only():
+    """The subjects of the questions under way, the outermost first, on this thread; nothing outside, also after an error."""
+    seen = []
+
+    @check("model", family="gradients")
+    def check_inner(data) -> Finding:
+        """Ask nothing."""
+        seen.append(asking.asked_now())
+        raise KeyError(data)
+
+    @check("run", family="gradients")
+    def check_outer(data) -> Finding:
+        """Ask another question on the way."""
+        seen.append(asking.asked_now())
+        check_inner(data)
+        return not_asked("never")
+
+    with pytest.raises(KeyError):
+        check_outer([])
+    assert seen == [("run",), ("run", "model")]
+    assert asking.asked_now() == ()

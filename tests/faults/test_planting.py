@@ -100,6 +100,38 @@ def test_what_kept_a_fault_is_rid_of_it_after_the_block():
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
 
 
+def test_a_checkpoint_can_be_written_with_a_fault_planted(tmp_path):
+    """What a program saves of a scheduler is what it saves without, and can be loaded."""
+    model = nn.Linear(2, 1)
+    with planted("scheduler_before_optimizer"):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.9**epoch)
+        torch.save({"s": schedule.state_dict(), "o": optimizer.state_dict()}, tmp_path / "c.pt")
+    assert "step" not in torch.load(tmp_path / "c.pt")["s"]
+
+
+def test_a_model_whose_weights_come_with_the_first_batch_is_waited_for():
+    """Lazy parameters have nothing to spoil before they are made."""
+    model = nn.Sequential(nn.LazyLinear(3), nn.ReLU(), nn.Linear(3, 1))
+    with planted("zero_start") as planting:
+        model(torch.ones(2, 4))
+        assert not planting.took
+        model(torch.ones(2, 4))
+    assert planting.took
+    assert not model[0].weight.any()
+
+
+@pytest.mark.parametrize("call", [lambda f, q: f(q, q, q, None, 0.0, True), lambda f, q: f(q, q, q, is_causal=True)])
+def test_a_causal_mask_is_dropped_however_it_was_asked_for(call):
+    """By position and by keyword; the first token then sees the last."""
+    q = torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0))
+    masked = call(functional.scaled_dot_product_attention, q)
+    with planted("causal_mask_dropped") as planting:
+        plain = call(functional.scaled_dot_product_attention, q)
+    assert planting.took
+    assert not torch.allclose(masked[0, 0], plain[0, 0])
+
+
 def test_settings_are_the_programs_own_outside_of_a_step():
     """A program that reads its learning rate reads its own, also after a step that raised."""
     weight = nn.Parameter(torch.ones(2))
