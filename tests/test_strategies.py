@@ -2,13 +2,19 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, find, given
+from hypothesis import HealthCheck, Phase, find, given
 from hypothesis import settings as hypothesis_settings
 
 import pytest_mltd as mltd
 from pytest_mltd import strategies
 
-SEARCH = hypothesis_settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+SEARCH = hypothesis_settings(
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate, Phase.shrink],  # the one that explains traces every line of pandas
+)
 
 
 def smallest(strategy, fails, examples=500):
