@@ -68,7 +68,10 @@ def train(folder, *, lacks="", every=5, steps=20):
             torch.save(kept | {"torch": torch.get_rng_state(), "numpy": np.random.get_state()}, path)
 
 
-@pytest.mark.parametrize("lacks", LACKS)
+OFTEN = ("scheduler", "scaler", "torch", "sampler")  # the others are asked in the long run of the suite
+
+
+@pytest.mark.parametrize("lacks", [n if n in OFTEN else pytest.param(n, marks=pytest.mark.slow) for n in LACKS])
 def test_the_state_that_is_missing_is_named(lacks):
     """Whatever the loading leaves out is the culprit, with the step from which on the runs differ."""
     culprit, step, words = LACKS[lacks]

@@ -70,8 +70,10 @@ def summed_one_by_one(h):
     return h * total / 256
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float64"])
-@pytest.mark.parametrize("build", [dense, Convolutional, Attentive, Recurrent])
+@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float64", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "build", [dense, *(pytest.param(b, marks=pytest.mark.slow) for b in (Convolutional, Attentive, Recurrent))]
+)
 def test_honest_networks_agree(build, precision):
     """The drift is that of rounding, with normalisation, attention and recurrence too."""
     finding = check_precision_agrees(lambda: train(build), precision=precision, steps=8)

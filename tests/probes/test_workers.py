@@ -75,7 +75,12 @@ HONEST = {
 }
 
 
-@pytest.mark.parametrize("make", HONEST.values(), ids=HONEST)
+OFTEN = ("shuffled", "augmented by torch")  # the others are asked in the long run of the suite
+
+
+@pytest.mark.parametrize(
+    "make", [pytest.param(m, id=n, marks=[] if n in OFTEN else pytest.mark.slow) for n, m in HONEST.items()]
+)
 def test_an_honest_loader_agrees(make):
     """Whatever the order, the collation or the augmentation: the same samples, and each worker's own random numbers."""
     finding = check_workers_agree(make)
