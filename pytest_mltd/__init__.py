@@ -19,17 +19,39 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from pytest_mltd.checks.runs import activations as activations
+    from pytest_mltd.checks.runs import batches as batches
     from pytest_mltd.checks.runs import calls as calls
+    from pytest_mltd.checks.runs import collapse as collapse
+    from pytest_mltd.checks.runs import decay as decay
     from pytest_mltd.checks.runs import divergence as divergence
     from pytest_mltd.checks.runs import gradients as gradients
     from pytest_mltd.checks.runs import losses as losses
     from pytest_mltd.checks.runs import metrics as metrics
+    from pytest_mltd.checks.runs import objective as objective
+    from pytest_mltd.checks.runs import overfitting as overfitting
+    from pytest_mltd.checks.runs import ownership as ownership
+    from pytest_mltd.checks.runs import precision as precision
+    from pytest_mltd.checks.runs import rates as rates
+    from pytest_mltd.checks.runs import reductions as reductions
+    from pytest_mltd.checks.runs import underflow as underflow
     from pytest_mltd.checks.runs import updates as updates
+    from pytest_mltd.checks.runs.activations import *
+    from pytest_mltd.checks.runs.batches import *
     from pytest_mltd.checks.runs.calls import *
+    from pytest_mltd.checks.runs.collapse import *
+    from pytest_mltd.checks.runs.decay import *
     from pytest_mltd.checks.runs.divergence import *
     from pytest_mltd.checks.runs.gradients import *
     from pytest_mltd.checks.runs.losses import *
     from pytest_mltd.checks.runs.metrics import *
+    from pytest_mltd.checks.runs.objective import *
+    from pytest_mltd.checks.runs.overfitting import *
+    from pytest_mltd.checks.runs.ownership import *
+    from pytest_mltd.checks.runs.precision import *
+    from pytest_mltd.checks.runs.rates import *
+    from pytest_mltd.checks.runs.reductions import *
+    from pytest_mltd.checks.runs.underflow import *
     from pytest_mltd.checks.runs.updates import *
     from pytest_mltd.checks.tables import leakage as leakage
     from pytest_mltd.checks.tables import overlap as overlap
@@ -45,12 +67,24 @@ if TYPE_CHECKING:
     from pytest_mltd.core.traces import Trace as Trace
     from pytest_mltd.diagnosis import assert_healthy as assert_healthy
     from pytest_mltd.diagnosis import diagnose as diagnose
+    from pytest_mltd.probes import accumulation as accumulation
     from pytest_mltd.probes import determinism as determinism
     from pytest_mltd.probes import model as model
+    from pytest_mltd.probes import replicas as replicas
+    from pytest_mltd.probes import resume as resume
+    from pytest_mltd.probes import rounding as rounding
     from pytest_mltd.probes import targets as targets
+    from pytest_mltd.probes import training as training
+    from pytest_mltd.probes import workers as workers
+    from pytest_mltd.probes.accumulation import *
     from pytest_mltd.probes.determinism import *
     from pytest_mltd.probes.model import *
+    from pytest_mltd.probes.replicas import *
+    from pytest_mltd.probes.resume import *
+    from pytest_mltd.probes.rounding import *
     from pytest_mltd.probes.targets import *
+    from pytest_mltd.probes.training import *
+    from pytest_mltd.probes.workers import *
     from pytest_mltd.recording.origin import locate_nonfinite as locate_nonfinite
     from pytest_mltd.recording.recorder import record as record
     from pytest_mltd.recording.running import run as run
