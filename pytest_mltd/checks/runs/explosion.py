@@ -80,7 +80,17 @@ def _harmed(loss: Floats, at: int) -> bool:
     start = float(np.median(np.abs(loss[:3])))
     level = float(np.median(np.abs(before)))
     worst = max(float(np.median(after[i : i + 5])) for i in range(0, max(1, after.size - 4), 5))
+    if _other_data(float(loss[at]), after, worst, start):
+        return False
     return worst > 3 * level and worst > 0.5 * start
+
+
+def _other_data(here: float, after: Floats, worst: float, start: float) -> bool:
+    """Whether the loss was high before the step, no higher than at a start, and falls from there: new data, or a new task.
+
+    Its large gradient is the answer to the loss, and not its cause.
+    """
+    return worst <= here <= 3 * start and float(np.median(after[-5:])) < 0.5 * start
 
 
 def explosion_finding(

@@ -350,3 +350,27 @@ def test_of_two_optimizers_the_first_bad_loss_is_named(made):
     run.loss[101] = np.inf
     run.loss[102:] = np.nan
     assert check_nonfinite(run.trace()).step == 101
+
+
+def jumped(made, high):
+    """Return a run whose gradients and loss jump at step 100, where new data comes; ``high`` are the losses from there on."""
+    run = made()
+    run.loss[:100] = 0.02
+    run.loss[0] = 2.0
+    run.loss[1:3] = 1.5
+    run.loss[100:] = high
+    run.grad[:] = 0.05
+    run.grad[:5] = 2.0
+    run.grad[100:104] = 4.0
+    return run.trace()
+
+
+def test_a_gradient_that_answers_a_new_task_is_no_explosion(made):
+    """The loss is high before the step was made, and falls from there."""
+    assert check_explosion(jumped(made, 2.0 * 0.8 ** np.arange(100))).ok
+
+
+def test_a_gradient_after_which_the_loss_stays_high_is_one(made):
+    """It does not come down again, or is far above any start."""
+    assert check_explosion(jumped(made, np.full(100, 2.0))).failed
+    assert check_explosion(jumped(made, 90.0 * 0.99 ** np.arange(100))).failed
