@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_mltd.checks.runs import collapse as collapse
     from pytest_mltd.checks.runs import decay as decay
     from pytest_mltd.checks.runs import divergence as divergence
+    from pytest_mltd.checks.runs import drift as drift
     from pytest_mltd.checks.runs import gradients as gradients
     from pytest_mltd.checks.runs import losses as losses
     from pytest_mltd.checks.runs import metrics as metrics
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pytest_mltd.checks.runs.collapse import *
     from pytest_mltd.checks.runs.decay import *
     from pytest_mltd.checks.runs.divergence import *
+    from pytest_mltd.checks.runs.drift import *
     from pytest_mltd.checks.runs.gradients import *
     from pytest_mltd.checks.runs.losses import *
     from pytest_mltd.checks.runs.metrics import *

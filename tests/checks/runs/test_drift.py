@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pytest_mltd.checks.runs.rounding import assert_no_numerical_drift, check_numerical_drift
+from pytest_mltd.checks.runs.drift import assert_no_numerical_drift, check_numerical_drift
 from pytest_mltd.core.findings import CheckFailed
 from pytest_mltd.core.traces import Trace
 
