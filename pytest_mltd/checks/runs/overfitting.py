@@ -25,8 +25,8 @@ def check_overfitting(
 
     Judged by where the run ends, so one epoch that rises is none: at least a third of the passes come after the lowest, the
     later half of them lie above it by half of what is allowed, and the rise is a tenth or more of the level at which the
-    losses began. A run that stops soon after, or loads weights again after it, has seen it itself; one whose training loss rises
-    as well went on to other data.
+    losses began. A run that stops soon after, or loads weights again after it, has seen it itself; one whose training loss
+    rises as well went on to other data.
 
     Args:
         run: a recording, a run or a trace.
