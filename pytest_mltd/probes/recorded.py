@@ -190,7 +190,7 @@ def _unlearnable_labels(
     """Ask it of a training that does not learn, and of which nothing else is known to be wrong."""
     if any(not name.startswith("losses.") or name.startswith("losses.rate") for name in failed):
         return not_asked("another cause was found")
-    if info(check_plateau).id not in failed and not check_plateau(subject.trace).failed:
+    if info(check_plateau).id not in failed:
         return not_asked("the training learns; this is asked of one that does not")
     tensors = copies.named_tensors(subject.arguments)
     if len(tensors) != 1 or subject.targets is None or subject.targets.is_floating_point():

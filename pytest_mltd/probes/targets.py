@@ -158,7 +158,7 @@ def check_unlearnable_labels(
     kept, allowed = sift(allow, ["labels"])
     return Finding(
         ok=not kept,
-        headline=f"the labels have nothing to do with the inputs: {said} (min_gain={min_gain:g})",
+        headline=f"nothing in the inputs seems to tell the labels: {said} (min_gain={min_gain:g})",
         culprit="labels",
         amount=gain,
         limit=("min_gain", min_gain),

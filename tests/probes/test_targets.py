@@ -64,7 +64,7 @@ def test_labels_of_another_order_are_found(table):
     finding = check_unlearnable_labels(x, shuffled)
     assert finding.failed
     assert finding.headline.startswith(
-        "the labels have nothing to do with the inputs: the nearest other sample has the"
+        "nothing in the inputs seems to tell the labels: the nearest other sample has the"
     )
     assert finding.headline.endswith("(min_gain=2)")
     assert finding.evidence == "inference"
