@@ -262,7 +262,14 @@ def _pairs(
 def _beside(train: Curve, val: Curve) -> Floats:
     """Return the training level in the steps just before each validation pass: the median of up to twenty."""
     ends = np.searchsorted(train.step, val.step)
-    return np.array([np.median(train.value[max(0, e - 20) : e]) if e else train.value[0] for e in ends])
+    few = min(20, train.value.size)
+    first = np.array([np.median(train.value[: max(1, e)]) for e in range(few)])
+    windows = np.lib.stride_tricks.sliding_window_view(train.value, few)
+    levels = np.empty(ends.size)
+    early = ends < few
+    levels[early] = first[ends[early]]
+    levels[~early] = np.median(windows[ends[~early] - few], axis=1)
+    return levels
 
 
 def _smooth(values: Floats) -> Floats:
