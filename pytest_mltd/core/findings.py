@@ -176,6 +176,14 @@ def not_asked(reason: str, *, next_step: str = "", looked_at: str = "") -> Findi
     return Finding(ok=True, asked=False, headline=reason, next_step=next_step, looked_at=looked_at)
 
 
+def no_occasion(reason: str, *, looked_at: str = "") -> Finding:
+    """Return the finding of a question that this program gives no occasion for, as of loss scales where there is no scaler.
+
+    No longer or better recording would let it be asked, so a diagnosis only counts it.
+    """
+    return replace(not_asked(reason, looked_at=looked_at), details={"occasion": False})
+
+
 def raise_if_failed(result: Finding | Diagnosis) -> None:
     """Raise `CheckFailed` (or `NotAsked`, for a single finding that could not be asked) with the whole message."""
     __tracebackhide__ = True

@@ -81,9 +81,12 @@ def _closing(diagnosis: Diagnosis) -> str:
         lines.append(f"{len(allowed) - 5} more allowed")
     reasons: dict[str, list[str]] = {}
     for f in diagnosis.not_asked:
-        reasons.setdefault(f.headline, []).append(f.id)
+        if f.details.get("occasion", True):
+            reasons.setdefault(f.headline, []).append(f.id)
     for reason, ids in reasons.items():
         lines.append(f"not asked: {_named(ids)} ({clean(reason, MAX_LINE)})")
+    if idle := [f.id for f in diagnosis.not_asked if not f.details.get("occasion", True)]:
+        lines.append(f"no occasion for {len(idle)} more: {', '.join(idle[:4])}{', …' if len(idle) > 4 else ''}")
     lines += [f"note: {clean(note, MAX_LINE)}" for note in diagnosis.notes[:5]]
     if len(diagnosis.notes) > 5:
         lines.append(f"{len(diagnosis.notes) - 5} more notes")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_mltd.core.findings import Finding, Table, diagnose_findings, not_asked
+from pytest_mltd.core.findings import Finding, Table, diagnose_findings, no_occasion, not_asked
 from pytest_mltd.core.rendering import MAX_CELL, MAX_LINE, annotation, cell, clean, number, table_lines
 
 LEAK = Finding(
@@ -155,6 +155,18 @@ note: cut"""
         more = [*few, replace(few[0], id="model.d"), replace(few[0], id="data.e")]
         text = str(diagnose_findings("run", [fine, *more]))
         assert text.endswith("\nnot asked: 4 questions of model.*, data.e (no model)")
+
+    def test_what_there_is_no_occasion_for_is_only_counted(self):
+        """No scaler, no half precision: nothing that the reader could mend. Longer runs they can."""
+        none = [replace(no_occasion("no such thing here"), id=f"precision.{c}") for c in "abcde"]
+        short = replace(not_asked("20 of at least 100 steps"), id="losses.plateau")
+        fine = Finding(ok=True, id="x.y", headline="fine")
+        text = str(diagnose_findings("run", [fine, short, *none]))
+        assert text.endswith(
+            "\nnot asked: losses.plateau (20 of at least 100 steps)"
+            "\nno occasion for 5 more: precision.a, precision.b, precision.c, precision.d, …"
+        )
+        assert "\nno occasion for 1 more: precision.a" in str(diagnose_findings("run", [fine, none[0]]))
 
     def test_long_lists_are_counted(self):
         """More than five allowances or notes end in a number."""
