@@ -14,7 +14,7 @@ from pytest_mltd.checks.runs.constant_answers import still_high
 from pytest_mltd.checks.runs.curves import no_steps, too_short
 from pytest_mltd.checks.runs.places import counted, middle, not_recorded
 from pytest_mltd.core.asking import asserting, check, sift
-from pytest_mltd.core.findings import Finding, Table, not_asked
+from pytest_mltd.core.findings import Finding, Table, no_occasion, not_asked
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Fact, Trace, as_trace
 
@@ -56,7 +56,7 @@ def check_dead_units(
         return not_asked(reason)
     facts = [f for f in trace.facts if f.kind == "relu" and f.details.get("units")]
     if not facts:
-        return not_asked("no ReLU was seen behind a layer with weights")
+        return no_occasion("no ReLU was seen behind a layer with weights")
     facts = [f for f in facts if f.details["looks"] >= min_looks and f.details["rows"] >= min_rows]
     if not facts:
         return not_asked(f"no ReLU was looked at {min_looks} times, with {min_rows} rows or more")
@@ -108,7 +108,7 @@ def check_saturation(
     hidden = [i for i, m in enumerate(trace.modules) if m.kind in _SLOPES and not _is_output(trace, i)]
     slopes = {trace.modules[i].name: s for i in hidden if not math.isnan(s := _slope(trace, i))}
     if not slopes:
-        return not_asked("the net has no tanh or sigmoid module inside (functions such as torch.tanh are not seen)")
+        return no_occasion("the net has no tanh or sigmoid module inside (functions such as torch.tanh are not seen)")
     kept, allowed = sift(allow, slopes)
     flat = [name for name in kept if slopes[name] < min_slope]
     if flat and still_high(trace, 0.75):

@@ -12,7 +12,7 @@ from pytest_mltd.checks.runs.curves import no_steps, too_short
 from pytest_mltd.checks.runs.places import at_site, counted, middle
 from pytest_mltd.checks.runs.sequence import at, last_before
 from pytest_mltd.core.asking import asserting, check, sift
-from pytest_mltd.core.findings import Finding, Table, not_asked
+from pytest_mltd.core.findings import Finding, Table, no_occasion, not_asked
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import NO_DIGEST, Fact, SeedCall, Trace, as_trace
 
@@ -46,7 +46,7 @@ def check_sorted_labels(run: Any, *, min_mixture: float = 0.25, allow: Mapping[s
     seen = [f for f in trace.facts if f.kind in ("targets", "term") and "batch_entropy" in f.details]
     usable = list({f.who: f for f in reversed(seen) if _tells(f)}.values())
     if not usable:
-        return not_asked(_too_few(seen))
+        return no_occasion(_too_few(seen))
     rows = middle(trace.calls["value"][trace.of("batch") & (trace.calls["grad"] == 1)])
     if rows < _ROWS:  # one sequence, or one image, whose positions all have its label
         return not_asked(f"batches of {rows:g} samples say little of their mixture ({_ROWS} are the fewest)")

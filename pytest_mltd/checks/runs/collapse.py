@@ -11,7 +11,7 @@ import numpy as np
 from pytest_mltd.checks.runs.curves import Curve, Floats, curves, no_steps, no_training, too_short
 from pytest_mltd.checks.runs.places import counted, not_recorded, root_of, stepping
 from pytest_mltd.core.asking import asserting, check, sift
-from pytest_mltd.core.findings import Finding, Table, not_asked
+from pytest_mltd.core.findings import Finding, Table, no_occasion, not_asked
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Trace, as_trace
 
@@ -105,7 +105,7 @@ def check_discriminator_won(
     told = {f.who for f in trace.facts if f.kind in ("term", "targets") and "binary" in str(f.details.get("loss"))}
     rivals = [c for c in curves(trace) if c.name in told and not c.signed and c.finite.size == c.value.size]
     if len(rivals) < 2 or len(stepping(trace)) < 2:
-        return not_asked("there are no two losses of binary cross entropies, stepped by two optimizers")
+        return no_occasion("there are no two losses of binary cross entropies, stepped by two optimizers")
     rivals = [c for c in rivals if c.step.size >= min_steps]
     if len(rivals) < 2:
         return not_asked(f"a loss has fewer than {min_steps} steps")

@@ -12,7 +12,7 @@ from pytest_mltd.checks.runs.curves import Floats, Steps, no_steps, too_short
 from pytest_mltd.checks.runs.excerpts import curve_of
 from pytest_mltd.checks.runs.places import counted, held_by, made_at, middle, not_recorded, optimizer_label, stepping
 from pytest_mltd.core.asking import asserting, check, sift
-from pytest_mltd.core.findings import Finding, Table, not_asked
+from pytest_mltd.core.findings import Finding, Table, no_occasion, not_asked
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Trace, as_trace
 
@@ -21,7 +21,12 @@ _SHRUNK = 0.9  # of their first norm: above it the decay has not got far; a gues
 _UNLEARNED = 0.4  # of its start: where the loss came down further, a strong decay is a choice; a guess
 
 
-@check("run", explains=("losses.*", "updates.update_scale", "gradients.vanishing"), rank=18, family="updates")
+@check(
+    "run",
+    explains=("losses.*", "activations.*", "updates.update_scale", "gradients.vanishing"),
+    rank=18,
+    family="updates",
+)
 def check_weight_decay(
     run: Any, *, max_share: float = 0.5, min_steps: int = 10, allow: Mapping[str, str] | None = None
 ) -> Finding:
@@ -49,7 +54,7 @@ def check_weight_decay(
     if reason := no_steps(trace) or not_recorded(trace, "updates", "updates"):
         return not_asked(reason)
     if not any(_decay_of(trace, i) > 0 for i in stepping(trace)):
-        return not_asked("no optimizer has a weight decay")
+        return no_occasion("no optimizer has a weight decay")
     if reason := too_short(trace, trace.busiest, min_steps):
         return not_asked(reason)
     measured = [m for i in stepping(trace) if (m := _measure(trace, i)) is not None]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pytest_mltd.checks.runs.curves import no_steps, too_short
 from pytest_mltd.checks.runs.places import counted, listed, not_recorded, optimizer_label, stepping
 from pytest_mltd.core.asking import asserting, check, sift
-from pytest_mltd.core.findings import Finding, Table, not_asked
+from pytest_mltd.core.findings import Finding, Table, no_occasion, not_asked
 from pytest_mltd.core.traces import Trace, as_trace
 
 # What is no rule of torch's may be there to work on what another did: an average, a pull back to slow weights.
@@ -44,7 +44,7 @@ def check_double_updates(run: Any, *, max_share: float = 0.2, allow: Mapping[str
     if reason := no_steps(trace) or not_recorded(trace, "gradients by parameter", "parameter_norms"):
         return not_asked(reason)
     if len(stepping(trace)) < 2:
-        return not_asked("only one optimizer stepped")
+        return no_occasion("only one optimizer stepped")
     if reason := too_short(trace, trace.busiest, 5):
         return not_asked(reason)
     shared = [i for i, p in enumerate(trace.parameters) if len(p.optimizers) > 1]

@@ -13,7 +13,7 @@ from pytest_mltd.checks.runs.curves import Floats, no_steps, no_training, too_sh
 from pytest_mltd.checks.runs.excerpts import curve_of
 from pytest_mltd.checks.runs.places import counted, held_by, made_at, not_recorded, optimizer_label, stepping
 from pytest_mltd.core.asking import asserting, check, sift
-from pytest_mltd.core.findings import Finding, Table, not_asked
+from pytest_mltd.core.findings import Finding, Table, no_occasion, not_asked
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Trace, as_trace
 
@@ -53,7 +53,7 @@ def check_loss_scale(
         return not_asked(reason)
     scale = trace.losses["scale"].astype(np.float64)
     if not (scale != 1).any():
-        return not_asked("no loss scale was seen (no GradScaler in use)")
+        return no_occasion("no loss scale was seen (no GradScaler in use)")
     if reason := too_short(trace, scale.size, min_backwards, "backwards"):
         return not_asked(reason)
     broken = np.flatnonzero(~np.isfinite(scale) | (scale <= 0))
@@ -99,7 +99,7 @@ def check_lost_updates(
     if reason := no_steps(trace) or not_recorded(trace, "updates", "updates"):
         return not_asked(reason)
     if not any(p.dtype in _BITS and p.optimizers for p in trace.parameters):
-        return not_asked("no weight that an optimizer holds is kept in half precision")
+        return no_occasion("no weight that an optimizer holds is kept in half precision")
     if reason := too_short(trace, trace.busiest, min_steps):
         return not_asked(reason)
     measured = [m for i in stepping(trace) if (m := _kept_by(trace, i)) is not None]

@@ -10,7 +10,7 @@ import numpy as np
 from pytest_mltd.checks.runs.curves import Curve, curves, no_steps
 from pytest_mltd.checks.runs.places import counted, held_by, listed, optimizer_label
 from pytest_mltd.core.asking import asserting, check, sift
-from pytest_mltd.core.findings import Finding, Table, not_asked
+from pytest_mltd.core.findings import Finding, Table, no_occasion, not_asked
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Fact, Trace, as_trace
 
@@ -49,9 +49,9 @@ def check_summed_loss(run: Any, *, max_update: float = 0.1, allow: Mapping[str, 
     optimizer = int(trace.steps["optimizer"][0])
     label = optimizer_label(trace, optimizer)
     if not summed:
-        return not_asked("no loss that is a sum over rows was seen in the graphs of the losses")
+        return no_occasion("no loss that is a sum over rows was seen in the graphs of the losses")
     if any(name in label for name in _SCALE_FREE):
-        return not_asked(f"{label} takes steps of the same size for a sum and a mean")
+        return no_occasion(f"{label} takes steps of the same size for a sum and a mean")
     ratio = _early_ratio(trace, optimizer)
     if ratio is None:
         return not_asked("the updates of the first steps were not recorded")

@@ -12,7 +12,7 @@ from pytest_mltd.checks.runs.curves import Floats, no_steps, too_short
 from pytest_mltd.checks.runs.excerpts import curve_of
 from pytest_mltd.checks.runs.places import counted, not_recorded, stepping
 from pytest_mltd.core.asking import asserting, check, sift
-from pytest_mltd.core.findings import Finding, Table, not_asked
+from pytest_mltd.core.findings import Finding, Table, no_occasion, not_asked
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Trace, as_trace
 
@@ -42,9 +42,9 @@ def check_underflow(run: Any, *, max_zero: float = 0.3, allow: Mapping[str, str]
     if reason := no_steps(trace) or not_recorded(trace, "gradients by parameter", "parameter_norms"):
         return not_asked(reason)
     if not _in_float16(trace):
-        return not_asked("no layer computes in float16")
+        return no_occasion("no layer computes in float16")
     if (trace.losses["scale"] != 1).any():
-        return not_asked("a GradScaler is in use")
+        return no_occasion("a GradScaler is in use")
     if reason := too_short(trace, trace.busiest, 10):
         return not_asked(reason)
     columns = [i for i, p in enumerate(trace.parameters) if p.optimizers and len(p.shape) >= 2]
