@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from pytest_mltd.core.extras import need
 from pytest_mltd.core.traces import MAGIC, Trace
@@ -111,7 +111,11 @@ class Recording:
 
 @contextlib.contextmanager
 def record(
-    *, steps: int | None = None, level: str = "default", path: str | os.PathLike[str] | None = None
+    *,
+    steps: int | None = None,
+    level: str = "default",
+    path: str | os.PathLike[str] | None = None,
+    stop_on: Literal["nonfinite"] | None = None,
 ) -> Iterator[Recording]:
     """Record the training that happens in the block, on the thread that enters it.
 
@@ -123,10 +127,12 @@ def record(
             force says, else no end.
         level: ``losses``, ``default`` or ``everything``; see `pytest_mltd.recording.levels`.
         path: a file to write to while the program runs, so that a killed job leaves it. Another trace there is replaced.
+        stop_on: "nonfinite" ends the block after the first step that used a loss or gradients that are not finite; the trace
+            says so, and the program goes on after the block. A program that leaves such a step out is not ended.
 
     Raises:
         MissingExtra: torch is not installed.
-        ValueError: steps is below 1, the level is unknown, or another kind of file is at path.
+        ValueError: steps is below 1, the level or ``stop_on`` is unknown, or another kind of file is at path.
         OSError: the file cannot be written.
 
     Example:
@@ -141,6 +147,8 @@ def record(
     """
     if steps is not None and (not isinstance(steps, int) or steps < 1):
         raise ValueError(f"steps: at least 1 is needed, not {steps!r}")
+    if stop_on not in (None, "nonfinite"):
+        raise ValueError(f"stop_on: 'nonfinite' or None is needed, not {stop_on!r}")
     wanted = level_named(level)
     if os.environ.get("MLTD_OFF", "") not in ("", "0"):
         yield Recording(None, "MLTD_OFF is set: nothing was recorded")
@@ -148,7 +156,7 @@ def record(
     need("torch", "recording a run")
     condition = current_condition()
     with _opened(path) as file:
-        yield from _recorded(file, wanted, steps or condition.steps, condition.exact)
+        yield from _recorded(file, wanted, steps or condition.steps, condition.exact, stop_on is not None)
 
 
 @contextlib.contextmanager
@@ -172,8 +180,9 @@ def cut_after(steps: int) -> Iterator[None]:
         hooks.leave(cutter)
 
 
-def _recorded(file: BinaryIO, level: Level, steps: int | None, exact: bool) -> Iterator[Recording]:
+def _recorded(file: BinaryIO, level: Level, steps: int | None, exact: bool, stop: bool) -> Iterator[Recording]:
     from pytest_mltd.recording import environment, hooks
+    from pytest_mltd.recording.sentinels import Stopper
     from pytest_mltd.recording.watching import Watcher
 
     full: list[float] = []
@@ -186,14 +195,19 @@ def _recorded(file: BinaryIO, level: Level, steps: int | None, exact: bool) -> I
     watcher = Watcher(file, level, steps, exact, on_full)
     watcher.spool.head(level=level.name, settings=environment.settings(), provenance=environment.provenance())
     recording = Recording(watcher)
+    stopper = Stopper(Cut)
     start = time.perf_counter()
     ended = "completed"
     try:
         hooks.join(watcher)
+        if stop:
+            hooks.join(stopper)
         yield recording
-    except Cut:
+    except Cut as end:
         ended = "cut"
-        raise
+        if end is not stopper.raised:
+            raise
+        watcher.spool.notes.append(str(end))
     except KeyboardInterrupt:
         ended = "interrupted"
         raise
@@ -201,6 +215,7 @@ def _recorded(file: BinaryIO, level: Level, steps: int | None, exact: bool) -> I
         ended = f"raised {described(error)}"
         raise
     finally:
+        hooks.leave(stopper)
         hooks.leave(watcher)
         if not recording._elsewhere:
             spent = (full[0] if full else time.perf_counter()) - start
