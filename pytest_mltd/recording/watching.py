@@ -321,8 +321,9 @@ class Watcher(hooks.Listener):
         self.validation.backward()
         count = self._backwards[stream]
         self._backwards[stream] += 1
-        if count < self.level.early or (count % _WALKS == 0 and self.level.samples):
-            self.walks.walk(tensors, self.spool.streams[stream], self.step)
+        lost = self.walks.wants_nonfinite and type(value) is float and not math.isfinite(value)
+        if lost or count < self.level.early or (count % _WALKS == 0 and self.level.samples):
+            self.walks.walk(tensors, self.spool.streams[stream], self.step, lost)
         self._backward = Backward(value, stream, scale, create_graph)
         if not count & 63:
             self._write_between_steps()

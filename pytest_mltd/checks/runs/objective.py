@@ -28,7 +28,7 @@ from pytest_mltd.checks.runs.loss_words import (
 )
 from pytest_mltd.checks.runs.places import counted, listed
 from pytest_mltd.core.asking import asserting, check, sift
-from pytest_mltd.core.findings import Finding, Table, not_asked
+from pytest_mltd.core.findings import Finding, Table, no_occasion, not_asked
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Fact, Trace, as_trace
 
@@ -216,7 +216,7 @@ def check_target_range(run: Any, *, max_excess: float = 0.5, allow: Mapping[str,
         raise ValueError(f"max_excess: a number of 0 or more is needed, not {max_excess!r}")
     terms = [f for f in _terms(trace) if str(f.details.get("loss")).startswith("binary") and "low" in f.details]
     if not terms:
-        return not_asked(_unseen(trace))
+        return no_occasion("no binary cross entropy was seen") if _terms(trace) else not_asked(_unseen(trace))
     excess = {f.who: max(-float(f.details["low"]), float(f.details["high"]) - 1) for f in terms}
     kept, allowed = _sifted(allow, [f for f in terms if not excess[f.who] <= max_excess])
     if not kept:
