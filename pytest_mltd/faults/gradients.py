@@ -36,7 +36,7 @@ def cleared_before_step(planting: Planting) -> Iterator[None]:
             planting.harmed()
         optimizer.zero_grad()
 
-    with before_step(planting, clear):
+    with before_step(planting, clear, with_closures=False):
         yield
 
 
@@ -152,7 +152,7 @@ def gradients_explode(planting: Planting) -> Iterator[None]:
             planting.harmed()
             parameter.grad.mul_(min(1.2**beyond, 1e12))
 
-    with before_step(planting, grow):
+    with before_step(planting, grow, with_closures=False):
         yield
 
 
@@ -173,7 +173,7 @@ def nan_in_gradient(planting: Planting) -> Iterator[None]:
             planting.harmed()
             parameter.grad.view(-1)[0] = float("nan")
 
-    with before_step(planting, spoil):
+    with before_step(planting, spoil, with_closures=False):
         yield
 
 
@@ -201,7 +201,7 @@ def gradient_blocked(planting: Planting) -> Iterator[None]:
             planting.harmed()
             parameter.grad = None
 
-    with before_step(planting, block):
+    with before_step(planting, block, with_closures=False):
         yield
 
 

@@ -10,27 +10,27 @@ from pytest_mltd.faults.planting import Planting, fault
 
 
 @fault(
-    reds=("gradients.nonfinite",),
-    says="one value of the eleventh batch is NaN",
+    reds=("gradients.nonfinite", "precision.loss_scale"),
+    says="one value of each batch from the eleventh on is NaN",
     needs="eleventh batch of floating-point inputs",
 )
 def nan_in_batch(planting: Planting) -> Iterator[None]:
-    with _batches(planting, lambda number, batch: _with_first(batch, float("nan")) if number == 11 else None):
+    with _batches(planting, lambda number, batch: _with_first(batch, float("nan")) if number > 10 else None):
         yield
 
 
 @fault(
-    reds=("gradients.nonfinite",),
-    says="one value of the eleventh batch is infinite",
+    reds=("gradients.nonfinite", "precision.loss_scale"),
+    says="one value of each batch from the eleventh on is infinite",
     needs="eleventh batch of floating-point inputs",
 )
 def infinity_in_batch(planting: Planting) -> Iterator[None]:
-    with _batches(planting, lambda number, batch: _with_first(batch, float("inf")) if number == 11 else None):
+    with _batches(planting, lambda number, batch: _with_first(batch, float("inf")) if number > 10 else None):
         yield
 
 
 @fault(
-    reds=("losses.plateau", "updates.frozen_parameters", "gradients.vanishing"),
+    reds=("losses.plateau", "model.unlearnable_labels", "gradients.vanishing", "activations.dead_units"),
     says="all inputs are zero",
     needs="batch of floating-point inputs",
 )
@@ -40,7 +40,7 @@ def inputs_zeroed(planting: Planting) -> Iterator[None]:
 
 
 @fault(
-    reds=("losses.plateau",),
+    reds=("losses.plateau", "model.unlearnable_labels"),
     says="the inputs of each batch are shuffled against its labels",
     needs="batch of two samples or more",
 )

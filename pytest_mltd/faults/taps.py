@@ -38,9 +38,18 @@ def before_backward(planting: Planting, change: Callable[[Any], Any]) -> Iterato
 
 
 @contextlib.contextmanager
-def before_step(planting: Planting, act: Callable[[Optimizer], None]) -> Iterator[None]:
-    """Call ``act`` with each optimizer that is about to step, before any hook of the recorder."""
-    handle = register_optimizer_step_pre_hook(lambda optimizer, args, kwargs: None if planting.idle else act(optimizer))
+def before_step(planting: Planting, act: Callable[[Optimizer], None], *, with_closures: bool = True) -> Iterator[None]:
+    """Call ``act`` with each optimizer that is about to step, before any hook of the recorder.
+
+    Without ``with_closures`` only where its gradients are there already: a step that is given a closure computes its own.
+    """
+
+    def hook(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if not planting.idle and (with_closures or closure is None):
+            act(optimizer)
+
+    handle = register_optimizer_step_pre_hook(hook)
     try:
         yield
     finally:

@@ -9,7 +9,13 @@ from pytest_mltd.faults.planting import Planting, fault
 
 
 @fault(
-    reds=("losses.high_start", "activations.spread", "activations.dead_units", "activations.saturation"),
+    reds=(
+        "losses.high_start",
+        "activations.spread",
+        "activations.dead_units",
+        "activations.saturation",
+        "losses.loss_divergence",
+    ),
     says="weights begin a hundred times larger",
     needs="model with weights in training",
 )

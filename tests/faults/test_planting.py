@@ -165,6 +165,23 @@ def test_what_could_not_be_planted_is_told(fault, program, why, programs):
     assert planting.sentence == f"'{fault}' was not planted: {why}"
 
 
+def test_a_step_that_computes_its_own_gradients_has_none_to_spoil():
+    """Clearing before a step that is given a closure does nothing, and is not said to have been planted."""
+    weight = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.LBFGS([weight])
+
+    def closure():
+        optimizer.zero_grad()
+        loss = weight.pow(2).sum()
+        loss.backward()
+        return loss
+
+    with planted("cleared_before_step") as planting:
+        optimizer.step(closure)
+        optimizer.step(closure=closure)
+    assert not planting.took
+
+
 def test_what_was_planted_is_told(programs):
     """The sentence says what was done, and how often."""
     with planted("stale_gradients") as planting:
