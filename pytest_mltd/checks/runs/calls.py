@@ -24,7 +24,14 @@ from pytest_mltd.core.traces import CALLS, as_trace
 
 @check(
     "run",
-    explains=("losses.*", "updates.*", "gradients.explosion", "gradients.nonfinite", "gradients.vanishing"),
+    explains=(
+        "losses.*",
+        "activations.*",
+        "updates.*",
+        "gradients.explosion",
+        "gradients.nonfinite",
+        "gradients.vanishing",
+    ),
     rank=12,
 )
 def check_misordered_calls(

@@ -55,7 +55,11 @@ def check_nonfinite(run: Any, *, allow: Mapping[str, str] | None = None) -> Find
     return nonfinite_finding(trace, step)
 
 
-@check("run", explains=("losses.*", "gradients.nonfinite", "gradients.vanishing", "updates.update_scale"), rank=25)
+@check(
+    "run",
+    explains=("losses.*", "activations.*", "gradients.nonfinite", "gradients.vanishing", "updates.update_scale"),
+    rank=25,
+)
 def check_explosion(
     run: Any, *, max_growth: float = 50.0, warmup: int = 5, allow: Mapping[str, str] | None = None
 ) -> Finding:

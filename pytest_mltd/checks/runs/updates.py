@@ -71,7 +71,11 @@ def check_frozen_parameters(run: Any, *, fewest_steps: int = 4, allow: Mapping[s
     return _frozen_finding(trace, broken, total, allowed)
 
 
-@check("run", explains=("losses.*", "gradients.explosion", "gradients.nonfinite", "gradients.vanishing"), rank=20)
+@check(
+    "run",
+    explains=("losses.*", "activations.*", "gradients.explosion", "gradients.nonfinite", "gradients.vanishing"),
+    rank=20,
+)
 def check_update_scale(
     run: Any,
     *,
