@@ -155,7 +155,7 @@ def check_spread(run: Any, *, max_ratio: float = 1000.0, allow: Mapping[str, str
         return not_asked(reason)
     layers = _first_spreads(trace)
     if len(layers) < 3:
-        return not_asked(f"{len(layers)} of at least 3 linear or convolution layers were seen at the first step")
+        return no_occasion(f"{len(layers)} of at least 3 linear or convolution layers were seen at the first step")
     kept, allowed = sift(allow, [layer.name for layer in layers[1:]])
     judged = [x for x in layers[1:] if x.name in set(kept) and not (x is layers[-1] and x.std < layers[0].std)]
     worst = max(judged, key=lambda x: abs(math.log(_ratio(layers, x))), default=layers[0])

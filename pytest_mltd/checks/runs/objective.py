@@ -53,7 +53,7 @@ def check_double_softmax(run: Any, *, allow: Mapping[str, str] | None = None) ->
     trace = as_trace(run)
     terms = [f for f in _terms(trace) if f.details.get("loss") != "difference"]
     if not terms:
-        return not_asked(_unseen(trace))
+        return _unseen(trace)
     kept, allowed = _sifted(allow, [f for f in terms if f.details.get("fed_by")])
     if not kept:
         return _passed("no softmax or sigmoid comes before a loss that applies one itself", terms, allowed)
@@ -96,7 +96,7 @@ def check_loss_broadcast(run: Any, *, allow: Mapping[str, str] | None = None) ->
     trace = as_trace(run)
     terms = _terms(trace)
     if not terms:
-        return not_asked(_unseen(trace))
+        return _unseen(trace)
     kept, allowed = _sifted(allow, [f for f in terms if f.details.get("compared")])
     if not kept:
         return _passed("no loss broadcasts predictions and targets against each other", terms, allowed)
@@ -126,7 +126,7 @@ def check_softmax_axis(run: Any, *, max_rows_off: float = 0.5, allow: Mapping[st
     terms = [f for f in _terms(trace) if f.details.get("loss") in _LIKELIHOODS]
     turned = [f for f in trace.facts if f.kind == "attention_axis"]
     if not terms and not turned:
-        return not_asked(_unseen(trace))
+        return _unseen(trace)
     wrong = [f for f in terms if _axis_fault(f.details, max_rows_off)]
     kept, allowed = _sifted(allow, [*wrong, *turned])
     if not kept:
@@ -169,7 +169,7 @@ def check_missing_log(run: Any, *, max_sum: float = 1.5, allow: Mapping[str, str
         raise ValueError(f"max_sum: a number above 1 is needed, not {max_sum!r}")
     terms = [f for f in _terms(trace) if f.details.get("loss") in _LIKELIHOODS]
     if not terms:
-        return not_asked(_unseen(trace))
+        return _unseen(trace)
     raw = [f for f in terms if f.details["loss"] == "nll_loss" and f.details.get("given") not in ("log", "log_softmax")]
     kept, allowed = _sifted(allow, [f for f in raw if f.details.get("row_sum", 1.0) > max_sum])
     if not kept:
@@ -216,7 +216,7 @@ def check_target_range(run: Any, *, max_excess: float = 0.5, allow: Mapping[str,
         raise ValueError(f"max_excess: a number of 0 or more is needed, not {max_excess!r}")
     terms = [f for f in _terms(trace) if str(f.details.get("loss")).startswith("binary") and "low" in f.details]
     if not terms:
-        return no_occasion("no binary cross entropy was seen") if _terms(trace) else not_asked(_unseen(trace))
+        return _unseen(trace)
     excess = {f.who: max(-float(f.details["low"]), float(f.details["high"]) - 1) for f in terms}
     kept, allowed = _sifted(allow, [f for f in terms if not excess[f.who] <= max_excess])
     if not kept:
@@ -256,7 +256,7 @@ def check_ignored_labels(run: Any, *, max_empty: int = 0, allow: Mapping[str, st
         raise ValueError(f"max_empty: a count of 0 or more is needed, not {max_empty!r}")
     terms = [f for f in _terms(trace) if f.details.get("loss") in _LIKELIHOODS and "ignored" in f.details]
     if not terms:
-        return not_asked(_unseen(trace))
+        return _unseen(trace)
     empty = [f for f in terms if f.details.get("empty_batches", 0) > max_empty and f.details.get("reduction") == "mean"]
     kept, allowed = _sifted(allow, empty)
     if not kept:
@@ -304,7 +304,7 @@ def check_kept_graph(run: Any, *, min_followed: int = 9, allow: Mapping[str, str
         raise ValueError(f"min_followed: 6 losses or more are needed, not {min_followed!r}")
     graphs = [f for f in trace.facts if f.kind == "graph"]
     if not graphs:
-        return not_asked(_unseen(trace))
+        return _unseen(trace)
     long = [f for f in graphs if int(f.details.get("followed", 0)) >= min_followed or _reaches_back(f.details)]
     if not long:
         most = max(int(f.details.get("followed", 0)) for f in graphs)
@@ -349,7 +349,7 @@ def check_high_start(
         raise ValueError(f"max_recovery: a share between 0 and 1 is needed, not {max_recovery!r}")
     starts = _starts(trace)
     if not starts:
-        return not_asked(_unseen(trace))
+        return _unseen(trace)
     if reason := too_short(trace, max(s.curve.step.size for s in starts), 50):
         return not_asked(reason)
     kept, allowed = sift(allow, [s.curve.name for s in starts])
@@ -397,13 +397,15 @@ def _starts(trace: Trace) -> list[Start]:
     return found
 
 
-def _unseen(trace: Trace) -> str:
+def _unseen(trace: Trace) -> Finding:
     """Say why there is nothing to examine."""
     if reason := no_training(trace):
-        return reason
+        return not_asked(reason)
     if not any(f.kind == "graph" for f in trace.facts):
-        return "the graphs of the losses were not looked at (a trace of numbers only, or an earlier recorder)"
-    return "no loss function of the kind that they ask of was seen in the graphs of the losses"
+        return not_asked(
+            "the graphs of the losses were not looked at (a trace of numbers only, or an earlier recorder)"
+        )
+    return no_occasion("no loss function of the kind that they ask of was seen in the graphs of the losses")
 
 
 def _sifted(allow: Mapping[str, str] | None, facts: Sequence[Fact]) -> tuple[list[Fact], Allowed]:
