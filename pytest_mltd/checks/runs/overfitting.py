@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def check_overfitting(
     Judged by where the run ends, so one epoch that rises is none: at least a third of the passes come after the lowest, the
     later half of them lie above it by half of what is allowed, and the rise is a tenth or more of the level at which the
     losses began. A run that stops soon after, or loads weights again after it, has seen it itself; one whose training loss
-    rises as well went on to other data.
+    rises as well went on to other data. A validation of fewer than 30 rows is chance, and not asked.
 
     Args:
         run: a recording, a run or a trace.
@@ -170,6 +170,9 @@ assert_no_generalisation_gap = asserting(check_generalisation_gap)
 assert_no_validation_better = asserting(check_validation_better)
 
 
+_FEWEST_ROWS: Final = 30  # of a validation; a guess
+
+
 @dataclass(frozen=True, slots=True)
 class _Pair:
     """A validation loss and the training loss of the same run. ``beside`` is the training level at each "
@@ -250,6 +253,8 @@ def _pairs(
     if not whole or whole[0] is not training[0] or whole[0].step.size < 0.8 * sum(c.step.size for c in training):
         return [], (), "there is no single training loss, positive and finite, of ten or more steps"
     kept, allowed = sift(allow, [c.name for c in found])
+    if 0 < (rows := _rows(trace)) < _FEWEST_ROWS:
+        return [], allowed, f"a validation of {rows} rows of at least {_FEWEST_ROWS}: its loss is chance"
     finite = [c for c in found if c.name in set(kept) and np.isfinite(c.value).all() and (c.value > 0).all()]
     pairs = [_Pair(whole[0], c, _beside(whole[0], c)) for c in finite if c.step.size >= min_passes]
     most = max((c.step.size for c in finite), default=0)
@@ -257,6 +262,15 @@ def _pairs(
         f"{most} of at least {min_passes} validation passes" if finite else "no validation loss is positive and finite"
     )
     return pairs, allowed, few
+
+
+def _rows(trace: Trace) -> int:
+    """Return the rows that a net is given without gradient between two steps, usually; 0 where that is not known."""
+    given = trace.of("batch") & (trace.calls["grad"] == 0) & np.isin(trace.calls["step"], trace.val["step"])
+    if not given.any():
+        return 0
+    rows = np.bincount(trace.calls["step"][given], weights=np.nan_to_num(trace.calls["value"][given]))
+    return int(np.median(rows[rows > 0])) if (rows > 0).any() else 0
 
 
 def _beside(train: Curve, val: Curve) -> Floats:
@@ -292,7 +306,7 @@ def _is_overfitting(trace: Trace, turn: _Turn, max_rise: float) -> bool:
     low = pair.late_val / turn.rise
     after = v[turn.best :]
     later = after[after.size // 2 :]
-    began = max(float(v[0]), pair.start if pair.alike else 0.0)
+    began = max(float(v[0]), pair.start if v[0] <= 3 * pair.start else 0.0)
     rose = (
         turn.rise > max_rise
         and pair.late_val - low > 0.1 * began

@@ -1,5 +1,7 @@
 """What training and validation losses do together: turn, never meet, or meet on the wrong side."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -104,6 +106,20 @@ def test_few_passes_are_not_asked(made):
     finding = check_overfitting(validated(made(), [2.0, 1.0, 1.5], AT[:3]))
     assert not finding.asked
     assert finding.headline == "3 of at least 8 validation passes"
+
+
+def test_a_validation_of_five_rows_is_chance(made):
+    """Where the rows that were given without gradient are known."""
+    run = made()
+    run.order = [(*calls, "batch") if step + 1 in AT else calls for step, calls in enumerate(run.order)]
+    run.tracked = lambda kind, index, calls: 0 if kind == "batch" else -1
+    run.values = {"batch": 5.0}
+    trace = validated(run, turning())
+    step = trace.calls["step"] + trace.of("batch")
+    few = dataclasses.replace(trace, calls={**trace.calls, "step": step})
+    assert check_overfitting(few).headline == "a validation of 5 rows of at least 30: its loss is chance"
+    many = dataclasses.replace(few, calls={**few.calls, "value": np.where(few.of("batch"), 50.0, few.calls["value"])})
+    assert check_overfitting(many).failed
 
 
 def test_without_validation_nothing_is_asked(made):
