@@ -258,3 +258,20 @@ def test_a_stream_may_be_allowed(made, check):
     run.loss[150:] = 400
     finding = check(run.trace(), allow={"train.py:12": "a stress test"})
     assert not finding.failed
+
+
+def test_a_loss_that_first_has_to_fall_to_a_constant_answer_is_given_time(made):
+    """It learned the mean of the targets; the rest may take five times the steps."""
+    run = made()
+    run.loss = 0.17 + 45 * np.exp(-np.arange(200) / 3)
+    run.kept["facts"] = (Fact(kind="targets", who="train.py:12", details={"loss": "mse_loss", "var": 0.17}),)
+    finding = check_plateau(run.trace())
+    assert not finding.asked
+    assert "200 of at least 500 steps" in finding.headline
+
+
+def test_logged_losses_are_judged_where_none_was_recorded():
+    """Another tool's log has names, no backward."""
+    finding = check_loss_divergence(Trace.from_scalars({"train/loss": np.linspace(1, 40, 200), "test_acc": [0.1]}))
+    assert finding.failed
+    assert finding.culprit == "train/loss"
