@@ -7,6 +7,7 @@ the reports of the run without; the others only decide whether they stand.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -86,8 +87,12 @@ class Proofs:
                 runtestprotocol(item, log=True, nextitem=None)
             return trial, reports
 
+        def attempt(name: str) -> Seen:
+            with _subtests_uncounted(item.config):
+                return seen_of(run(replace(self.condition(), fault=name))[0])
+
         _, reports = run(self.condition())
-        return proved(item, reports, lambda name: seen_of(run(replace(self.condition(), fault=name))[0]))
+        return proved(item, reports, attempt)
 
 
 def faults_of(item: pytest.Item) -> tuple[str, ...]:
@@ -277,6 +282,20 @@ def _made_anew(item: pytest.Item, properties: list[tuple[str, object]]) -> None:
     if isinstance(item.parent, pytest.Class) and not getattr(own.get("_obj"), "is_hypothesis_test", False):
         own.pop("_instance", None)
         own["_obj"] = None
+
+
+@contextlib.contextmanager
+def _subtests_uncounted(config: pytest.Config) -> Iterator[None]:
+    """Let pytest, which counts failed subtests by the test's name, forget those of a run with a fault."""
+    key = getattr(sys.modules.get("_pytest.subtests"), "failed_subtests_key", None)
+    counts = None if key is None else config.stash.get(key, None)
+    before = dict(counts or {})
+    try:
+        yield
+    finally:
+        if counts is not None:
+            counts.clear()
+            counts.update(before)
 
 
 @contextlib.contextmanager

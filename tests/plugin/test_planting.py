@@ -3,9 +3,10 @@
 import pytest
 import torch._dynamo  # noqa: F401 - sessions in this process must find torch imported: it cannot be imported twice
 
-import pytest_mltd.diagnosis
-import pytest_mltd.faults
-import pytest_mltd.recording.recorder  # noqa: F401 - and so must they find what has hooked into it
+from pytest_mltd.core.asking import modules_of
+
+for _room in ("checks", "probes", "recording"):  # and so must they find what has hooked into it
+    list(modules_of(f"pytest_mltd.{_room}"))
 
 # A training of a few milliseconds, and the question that sees its planted fault.
 TRAIN = """
@@ -200,6 +201,24 @@ class TestRuns:
             """
         )
         plainly("-o", "asyncio_default_fixture_loop_scope=function").assert_outcomes(passed=4)
+
+    def test_failed_subtests_of_a_run_with_a_fault_are_not_the_sessions(self, project, plainly):
+        """They show the fault, and are neither reported nor counted."""
+        pytest.importorskip("_pytest.subtests")
+        project.makepyfile(
+            test_a="""
+            import pytest, pytest_mltd as mltd
+            from trains import recorded
+
+            @pytest.mark.mltd_fault("stale_gradients")
+            def test_it(subtests):
+                with subtests.test("a"):
+                    mltd.assert_no_stale_gradients(recorded())
+            """
+        )
+        result = plainly()
+        assert result.ret == 0
+        said(result, "proved: test_a.py::test_it is red with 'stale_gradients' planted")
 
     def test_what_torch_warns_of_with_a_fault_is_no_failure_of_its_own(self, project, plainly):
         """Where warnings are errors a scheduler that advances too early is seen by the check, and not by torch's warning."""
