@@ -21,7 +21,7 @@ _LOOKS = 5  # at the targets; a guess
 _ROWS = 8  # labels in a batch: fewer say little of its mixture; a guess
 
 
-@check("run", explains=("losses.*", "gradients.explosion"), rank=11)
+@check("run", explains=("losses.*", "activations.*", "gradients.explosion"), rank=11)
 def check_sorted_labels(run: Any, *, min_mixture: float = 0.25, allow: Mapping[str, str] | None = None) -> Finding:
     """Ask whether batches hold one class each, because the data is sorted by label and not shuffled.
 

@@ -163,6 +163,7 @@ def check_vanishing(
     "run",
     explains=(
         "losses.*",
+        "activations.*",
         "gradients.explosion",
         "gradients.nonfinite",
         "gradients.vanishing",

@@ -29,7 +29,7 @@ from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import NOT_TAKEN, Parameter, Trace, as_trace
 
 
-@check("run", explains=("losses.plateau", "gradients.vanishing"), rank=15)
+@check("run", explains=("losses.plateau", "losses.rate_too_low", "activations.*", "gradients.vanishing"), rank=15)
 def check_frozen_parameters(run: Any, *, fewest_steps: int = 4, allow: Mapping[str, str] | None = None) -> Finding:
     """Ask whether parameters that should train never can: no gradient reaches them, or no optimizer holds them.
 
