@@ -144,5 +144,7 @@ def _whole_suite(config):
     option = config.option
     whole = {HERE, HERE.parent}
     named = {(config.invocation_params.dir / a).resolve() for a in config.args}
-    narrowed = option.keyword or getattr(option, "lf", False) or option.collectonly or option.markexpr not in ("", "not slow")
+    narrowed = (
+        option.keyword or getattr(option, "lf", False) or option.collectonly or option.markexpr not in ("", "not slow")
+    )
     return bool(named & whole) and not narrowed
