@@ -51,9 +51,10 @@ def main() -> None:
     runs = list(recorded(options.cases or [CORPUS, UNSEEN], options.seeds, options.traces))
     clean = sum(r.accepted is None for r in runs)
     lines = [
-        f"`python benchmarks/limits.py --seeds {options.seeds}`: each default limit of a question on a run, halved and doubled,",
-        f"on {len(runs) - clean} runs of faulty programs and {clean} of clean twins and healthy ones. Found are the runs whose",
-        "cause the check may name; false are clean ones that fail. A limit that refuses its half or double has a dash there.",
+        f"`python benchmarks/limits.py --seeds {options.seeds}`: each default limit of a question on a run, halved and",
+        f"doubled, on {len(runs) - clean} runs of faulty programs and {clean} of clean twins and healthy ones. Found are the",
+        "runs whose cause the check may name; false are clean ones that fail. A limit that refuses its half or double has a dash",
+        "there.",
         "",
         "| limit | default | found at half, default, double | false at half, default, double |",
         "|---|---|---|---|",

@@ -291,3 +291,12 @@ def test_the_proof_of_lightness_can_fail(tmp_path):
     """A test that does use it loads something, and the same measurement sees that."""
     body = "import numpy"
     assert _loaded(ONE_TEST.format(body=body, options="-v"), tmp_path) == {"numpy"}
+
+
+@pytest.mark.parametrize("package", ["pytest_mltd.checks", "pytest_mltd.probes"])
+def test_to_know_which_checks_there_are_loads_no_engine(package):
+    """A project's limits are held against all of them when pytest starts, also where nothing of torch is tested."""
+    lines = ["import sys", "from pytest_mltd.core.asking import discover"]
+    code = "\n".join([*lines, f"assert len(discover({package!r})) > 9", "print(*sys.modules)"])
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"torch", "pandas", "polars", "narwhals", "scipy"} & set(loaded)

@@ -18,12 +18,14 @@ import difflib
 import fnmatch
 import functools
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -152,11 +154,16 @@ def discover(package: str, *subjects: Subject) -> tuple[Callable[..., Finding], 
 
 
 def modules_of(package: str) -> Iterator[ModuleType]:
-    """Yield the modules of a package, imported, sub-packages included, in the order of their names."""
+    """Yield the modules of a package that define checks, imported, sub-packages included, in the order of their names.
+
+    Files are read for it: the files beside a check may need torch, and to know which checks there are must not load it.
+    """
     root = importlib.import_module(package)
     yield root
     for found in sorted(pkgutil.walk_packages(root.__path__, package + "."), key=lambda m: m.name):
-        yield importlib.import_module(found.name)
+        spec = importlib.util.find_spec(found.name)
+        if found.ispkg or spec is None or spec.origin is None or b"@check(" in Path(spec.origin).read_bytes():
+            yield importlib.import_module(found.name)
 
 
 @contextlib.contextmanager
