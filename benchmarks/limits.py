@@ -53,8 +53,8 @@ def main() -> None:
     lines = [
         f"`python benchmarks/limits.py --seeds {options.seeds}`: each default limit of a question on a run, halved and",
         f"doubled, on {len(runs) - clean} runs of faulty programs and {clean} of clean twins and healthy ones. Found are the",
-        "runs whose cause the check may name; false are clean ones that fail. A limit that refuses its half or double has a dash",
-        "there.",
+        "runs whose cause the check may name; false are clean ones that fail. A limit that refuses its half or",
+        "double has a dash there.",
         "",
         "| limit | default | found at half, default, double | false at half, default, double |",
         "|---|---|---|---|",
