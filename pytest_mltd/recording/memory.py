@@ -48,6 +48,12 @@ def raw(tensor: Tensor) -> Any:
     return (_byte * size).from_address(address)
 
 
+def array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Return a copy of a CPU tensor's numbers that numpy may keep; a storage of the program's own is never handed to it."""
+    copy: np.ndarray[Any, Any] = tensor.detach().clone().numpy()
+    return copy
+
+
 def _new(key: tuple[int, int]) -> np.ndarray[Any, Any]:
     address, count = key
     if not count:

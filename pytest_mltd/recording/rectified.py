@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pytest_mltd.recording import graph
+from pytest_mltd.recording import graph, memory
 from pytest_mltd.recording.graph import Node
 
 RELU: Final = "ReluBackward0"
 _LEAF: Final = "torch::autograd::AccumulateGrad"
-_WIDE: Final = frozenset({torch.float32, torch.float64})
 _MOST_VALUES: Final = 1 << 18  # of one output that are looked at
 _MOST_HOPS: Final = 8  # nodes between a ReLU and the layer before it; a guess
 _KEPT: Final = 12
@@ -64,7 +62,7 @@ def silent_units(node: Node, layer: Tensor) -> tuple[NDArray[np.bool_], int] | N
         return None
     each = result.numel() // result.shape[0]
     some = result[: max(1, _MOST_VALUES // each)]
-    values = (some if some.dtype in _WIDE else some.float()).numpy()
+    values = memory.floats(some.float().contiguous()).reshape(some.shape)
     highest = np.maximum.reduce(values, axis=tuple(a for a in range(values.ndim) if a != axis))
     return highest <= 0, values.shape[0]
 

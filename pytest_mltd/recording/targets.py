@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pytest_mltd.recording import graph
+from pytest_mltd.recording import graph, memory
 from pytest_mltd.recording.terms import Term
 
 Floats = NDArray[np.float64]
@@ -34,7 +34,7 @@ class Labels:
         ignored = graph.setting(term.node, "ignore_index")
         if target is None or target.is_floating_point():
             return
-        labels = target.reshape(-1)[:_MOST].numpy()
+        labels = memory.array(target.reshape(-1)[:_MOST])
         kept = labels[labels != ignored]
         if kept.size and not (kept.min() >= 0 and kept.max() < self._counts.size):
             return  # the loss itself refuses them
@@ -42,7 +42,7 @@ class Labels:
         counts = np.bincount(kept, minlength=self._counts.size).astype(float)
         weight = graph.saved(term.node, "weight")
         self._counts += counts
-        self._weighted += counts if weight is None else counts * weight.double().numpy()
+        self._weighted += counts if weight is None else counts * memory.array(weight.double())
         if kept.size:
             self._batches.append(_entropy(counts))
         elif labels.size:
@@ -140,8 +140,7 @@ def _numbers(term: Term) -> Floats | None:
     flat = target.reshape(target.shape[0], -1) if target.dim() > 1 else target.reshape(-1, 1)
     if flat.shape[1] > _COLUMNS:
         flat = flat.reshape(-1, 1)
-    table: Floats = flat[: max(1, _MOST // flat.shape[1])].double().numpy()
-    return table
+    return memory.array(flat[: max(1, _MOST // flat.shape[1])].double())
 
 
 def _is_lined_up(target: Tensor) -> bool:
