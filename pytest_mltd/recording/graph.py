@@ -106,7 +106,7 @@ def constant(node: Node) -> float | None:
     except RuntimeError:
         return None
     if isinstance(value, Tensor):
-        return float(value) if lanes.readable(value) and value.is_cpu and value.numel() == 1 else None
+        return float(value.detach()) if lanes.readable(value) and value.is_cpu and value.numel() == 1 else None
     return float(value) if isinstance(value, int | float) else None
 
 

@@ -424,3 +424,8 @@ class TestTheProgramIsLeftAlone:
         loss = sum(F.mse_loss(weight + k, torch.zeros(2)) for k in range(400))
         assert len(terms.terms_of((loss,))) <= 256
         assert graph.walk((loss,)).nodes > 1000
+
+    def test_a_learned_factor_is_read_without_a_warning(self, five):
+        """torch warns of a number that is read out of a parameter."""
+        factor = nn.Parameter(torch.tensor(3.0))
+        assert told([F.cross_entropy(five(X), Y) * factor])
