@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from types import FrameType
@@ -85,10 +86,16 @@ class Stopper(Sentinel):
 
     def before_backward(self, *event: Any) -> None:
         before, self._what = self._in_a_row, ""
-        super().before_backward(*event)
+        self._look(super().before_backward, *event)
         self._in_a_row = before + 1 if self._what else 0
         if self._in_a_row == _IN_A_ROW and not self.steps:
             self._raise("stopped: the loss is not finite, and the program takes no step")
+
+    def before_step(self, *event: Any) -> None:
+        self._look(super().before_step, *event)
+
+    def skipped_step(self, *event: Any) -> None:
+        self._look(super().skipped_step, *event)
 
     def after_step(self, optimizer: Optimizer) -> None:
         super().after_step(optimizer)
@@ -99,6 +106,11 @@ class Stopper(Sentinel):
     def _raise(self, why: str) -> None:
         self.raised = self._error(why)
         raise self.raised
+
+    def _look(self, at: Callable[..., None], *event: Any) -> None:
+        """Look unseen by the program's modes; at what has no numbers (a meta tensor) there is nothing to see."""
+        with contextlib.suppress(Exception), lanes.without_modes() if lanes.has_modes() else contextlib.nullcontext():
+            at(*event)
 
     def _note(self, what: str, tensors: list[Tensor]) -> None:
         self._what = self._what or what

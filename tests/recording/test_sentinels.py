@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_mltd.recording import hooks
 from pytest_mltd.recording.recorder import record
@@ -43,7 +44,8 @@ def test_gradients_that_are_not_finite_stop_it_too():
             optimizer.zero_grad()
             w.square().sum().sqrt().backward()
             optimizer.step()
-    assert run.trace.n_steps == 1
+        seen.append(1)
+    assert seen == [1]
     assert "stopped at step 0: the gradients are not finite" in run.trace.notes
 
 
@@ -103,3 +105,35 @@ def test_without_being_asked_nothing_stops():
     assert run.trace.n_steps == 6
     with pytest.raises(ValueError, match="stop_on: 'nonfinite' or None is needed, not 'nan'"), record(stop_on="nan"):
         pass
+
+
+def test_what_has_no_numbers_is_no_error_of_the_program():
+    """A loss on the meta device cannot be read; the program never hears of that."""
+    seen = []
+    with record(stop_on="nonfinite"):
+        model = nn.Linear(3, 1, device="meta")
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model(torch.ones(2, 3, device="meta")).sum().backward()
+        optimizer.step()
+        seen.append(1)
+    assert seen == [1]
+
+
+def test_the_programs_own_modes_do_not_see_it_look():
+    """A mode that counts operations counts the same."""
+
+    class Counter(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.count += 1
+            return func(*args, **(kwargs or {}))
+
+    def counted():
+        with Counter() as counter:
+            train(bad=None)
+        return counter.count
+
+    expected = counted()
+    with record(stop_on="nonfinite"):
+        assert counted() == expected
