@@ -191,7 +191,7 @@ def _module_begins(module: Any, args: Any) -> None:
         return
     stack = ears.stack
     stack.append(module)
-    if len(stack) == 1:
+    if len(stack) == 1 and torch._C._get_tracing_state() is None:
         for listener in ears.watched:
             listener.entered(module, args, sys._getframe(1))
 

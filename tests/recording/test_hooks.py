@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -305,6 +306,15 @@ class TestUnderCompilers:
         with record():
             inside = str(torch.fx.symbolic_trace(model).graph)
         assert inside == plain
+
+    def test_a_scripts_trace_has_none_of_our_readings(self):
+        """torch.jit.trace warns where a tensor becomes a number; the batch is not looked at while it runs."""
+        model = nn.Sequential(nn.Linear(2, 4), nn.ReLU())
+        with record(level="everything") as run, warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            torch.jit.trace(model, torch.ones(3, 2), check_trace=False)
+        assert [str(w.message) for w in warned if w.category is torch.jit.TracerWarning] == []
+        assert run.trace.notes == ()
 
     def test_functional_transforms_pass(self):
         """vmap and grad of torch.func see no reading of their wrapped tensors."""
