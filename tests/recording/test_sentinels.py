@@ -44,8 +44,7 @@ def test_gradients_that_are_not_finite_stop_it_too():
             optimizer.zero_grad()
             w.square().sum().sqrt().backward()
             optimizer.step()
-        seen.append(1)
-    assert seen == [1]
+    assert run.trace.n_steps == 1
     assert "stopped at step 0: the gradients are not finite" in run.trace.notes
 
 
@@ -115,6 +114,7 @@ def test_what_has_no_numbers_is_no_error_of_the_program():
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         model(torch.ones(2, 3, device="meta")).sum().backward()
         optimizer.step()
+        seen.append(1)
         seen.append(1)
     assert seen == [1]
 
