@@ -12,6 +12,7 @@ import io
 import math
 import random
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -23,14 +24,15 @@ from torch.nn.modules import module as nn_module
 
 from pytest_mltd.core.findings import Finding, not_asked
 from pytest_mltd.core.rendering import number
+from pytest_mltd.probes import isolation
 from pytest_mltd.probes.snapshots import WRAPPERS
-from pytest_mltd.recording.forwards import copied as copied_values
 from pytest_mltd.recording.forwards import tensors_in
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 Watch = Callable[[str, str, Tensor], None]  # module's name, "in" or "out", its first tensor there
 
-_SHARED: Final = ("trainer", "_trainer", "_fabric", "logger")  # a framework's own objects, which a forward only reads
+_SHARED: Final = ("trainer", "_trainer", "_fabric")  # a framework's own objects, which a forward only reads
+_FRAMEWORKS: Final = ("lightning", "pytorch_lightning", "lightning_fabric", "transformers", "accelerate")
 _HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -51,7 +53,7 @@ class Copy:
         self._longest = 0.0
         self.steady = False  # whether it is known to answer the same twice
         self._plain: dict[int, list[Tensor]] = {}
-        self.model = copied(unwrapped(model))
+        self.model = copied(unwrapped(model), until)
 
     def plain(self, seed: int = 0) -> list[Tensor]:
         """Return the answers to the arguments as they are.
@@ -94,12 +96,20 @@ class Copy:
         self.forwards += 1
         with undisturbed(self.model, seed):
             try:
-                twin = copy.deepcopy(self.model, {id(p): p for p in self.model.parameters()}).train(train)
+                memo = _Memo({id(p): p for p in self.model.parameters()}, self._until)
+                twin = copy.deepcopy(self.model, memo).train(train)
                 if watch is not None:
                     _watched(twin, watch)
                 given = _given(arguments)
-                result = twin(*given[0], **given[1])
-            except Exception as error:
+                with isolation.isolated(twin, _modules(twin, memo)):
+                    result = twin(*given[0], **given[1])
+            except CannotAsk:
+                raise
+            except KeyboardInterrupt:
+                raise
+            except isolation.Refused as refused:
+                raise CannotAsk(f"the model does more than answer: {refused}") from None
+            except BaseException as error:  # a forward may end its program
                 raise CannotAsk(f"the model's copy raised {type(error).__name__}: {_short(error)}") from error
         self._longest = max(self._longest, time.perf_counter() - start)
         found = [t for t in tensors_in(_plain_data(result)) if t.is_floating_point() and t.numel()]
@@ -166,24 +176,29 @@ def unwrapped(model: Any) -> torch.nn.Module:
     return inner
 
 
-def copied(model: torch.nn.Module) -> torch.nn.Module:
+def copied(model: torch.nn.Module, until: float = math.inf) -> torch.nn.Module:
     """Return a deep copy in eval mode, without gradients and without hooks other than torch's own (a spectral norm's).
 
     Raises:
-        CannotAsk: an attribute of the model cannot be copied.
+        CannotAsk: an attribute of the model cannot be copied, or not until a time of `time.perf_counter`.
     """
-    memo: dict[int, Any] = {}
+    _refuse_bound(model)
+    memo = _Memo({}, until)
     for module in model.modules():
         own = vars(module)
         for value in own.values():
             # torch refuses to copy what has a graph: the hidden state of the last batch, the weight of a weight norm
             memo.update({id(t): t.detach().clone() for t in tensors_in(value) if t.grad_fn is not None})
-        memo.update({id(own[name]): own[name] for name in _SHARED if own.get(name) is not None})
+        memo.update({id(own[name]): own[name] for name in _SHARED if _is_framework(own.get(name))})
     try:
         with torch.no_grad(), _random_states_kept(model):
             twin = copy.deepcopy(model, memo)
+    except CannotAsk:
+        raise
     except Exception as error:
         raise CannotAsk(f"the model cannot be copied: {type(error).__name__}: {_short(error)}") from error
+    if not {id(module) for module in model.modules()}.isdisjoint(id(module) for module in twin.modules()):
+        raise CannotAsk("the model's copy is the model itself")
     for module in twin.modules():
         for name in _HOOKS:
             hooks = getattr(module, name, None) or {}
@@ -198,10 +213,66 @@ def size(model: torch.nn.Module) -> int:
     held: dict[int, int] = {}
     for module in model.modules():
         for value in vars(module).values():
-            held.update({id(t): t.numel() * t.element_size() for t in tensors_in(value) if t.layout == torch.strided})
-            if isinstance(value, np.ndarray):
-                held[id(value)] = value.nbytes
+            held.update(_bytes_in(value))
     return sum(held.values())
+
+
+def _bytes_in(value: Any, depth: int = 0) -> Iterator[tuple[int, int]]:
+    """Yield identity and bytes of the tensors and arrays in containers and in simple objects."""
+    if isinstance(value, Tensor):
+        if value.layout == torch.strided:
+            yield id(value), value.numel() * value.element_size()
+    elif isinstance(value, np.ndarray):
+        yield id(value), value.nbytes
+    elif depth < _DEEPEST:
+        if isinstance(value, Mapping):
+            value = list(value.values())
+        elif not isinstance(value, list | tuple | torch.nn.Module | type):
+            value = list(getattr(value, "__dict__", {}).values())
+        for item in value[:_MOST_ITEMS] if isinstance(value, list | tuple) else ():
+            yield from _bytes_in(item, depth + 1)
+
+
+_DEEPEST: Final = 4
+_MOST_ITEMS: Final = 10_000  # of a container that are looked at; a guess
+
+
+class _Memo(dict[int, Any]):
+    """What `copy.deepcopy` has copied; past a time it refuses to go on."""
+
+    def __init__(self, known: Mapping[int, Any], until: float) -> None:
+        super().__init__(known)
+        self._until = until
+        self._asked = 0
+
+    def get(self, key: int, default: Any = None) -> Any:
+        self._asked += 1
+        if not self._asked & 1023 and time.perf_counter() > self._until:
+            raise CannotAsk("to copy what the model holds takes too long")
+        return super().get(key, default)
+
+
+def _modules(twin: torch.nn.Module, memo: Mapping[int, Any]) -> set[int]:
+    """Return the ids of the modules that are the copy's, also of those in its plain lists."""
+    listed = (value for value in memo.values() if issubclass(type(value), torch.nn.Module))
+    return {id(module) for whole in (twin, *listed) for module in whole.modules()}
+
+
+def _refuse_bound(model: torch.nn.Module) -> None:
+    """Refuse a model whose forward was replaced by a function that holds the model itself: its copy would run the original."""
+    for module in model.modules():
+        for name, value in vars(module).items():
+            for cell in getattr(value, "__closure__", None) or () if type(value) is types.FunctionType else ():
+                with contextlib.suppress(ValueError):  # not yet bound
+                    held = cell.cell_contents
+                    if issubclass(type(getattr(held, "__self__", held)), torch.nn.Module):
+                        raise CannotAsk(
+                            f"{name!r} of the model is a function that holds a module, of which there is no copy"
+                        )
+
+
+def _is_framework(value: Any) -> bool:
+    return any(kind.__module__.partition(".")[0] in _FRAMEWORKS for kind in type(value).__mro__)
 
 
 @contextlib.contextmanager
@@ -211,6 +282,7 @@ def undisturbed(model: torch.nn.Module, seed: int) -> Iterator[None]:
     with contextlib.ExitStack() as around:
         around.enter_context(_random_states_kept(model))
         around.enter_context(_without_global_hooks())
+        around.enter_context(torch.compiler.set_stance("force_eager"))  # to compile a part takes seconds
         around.enter_context(warnings.catch_warnings())
         around.enter_context(contextlib.redirect_stdout(out))
         around.enter_context(contextlib.redirect_stderr(out))
@@ -252,10 +324,9 @@ def _without_global_hooks() -> Iterator[None]:
 
 
 def _given(arguments: Arguments) -> Arguments:
-    """Return copies, except of a leaf that a gradient is wanted for."""
-    if any(t.requires_grad for t in tensors_in(arguments)):
-        return arguments
-    return copied_values(arguments[0]), copied_values(arguments[1])
+    """Return copies, also of other objects, except of a leaf that a gradient is wanted for."""
+    memo = {id(t): t if t.requires_grad else t.detach().clone() for t in tensors_in(arguments)}
+    return copy.deepcopy(arguments, memo)
 
 
 def _watched(twin: torch.nn.Module, watch: Watch) -> None:
@@ -285,5 +356,5 @@ def _plain_data(result: Any) -> Any:
     return {k: v for k, v in getattr(result, "__dict__", {}).items() if isinstance(v, Tensor | list | tuple)}
 
 
-def _short(error: Exception) -> str:
+def _short(error: BaseException) -> str:
     return str(error).partition("\n")[0][:120]

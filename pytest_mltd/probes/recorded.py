@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from pytest_mltd.checks.runs.losses import check_plateau
 from pytest_mltd.core.asking import check, info
 from pytest_mltd.core.findings import Finding, not_asked
+from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Trace
 from pytest_mltd.probes import copies, model, sequences, targets, wiring
 from pytest_mltd.probes.copies import CannotAsk, Copy
@@ -41,6 +42,8 @@ class Subject:
     loss: str = ""
     targets: Tensor | None = None
     copy: Copy | None = None
+    seconds: float = 0.0  # that a forward took in the run
+    refusal: str = ""
 
     @property
     def forwards(self) -> int:
@@ -53,14 +56,25 @@ class Subject:
         Raises:
             CannotAsk: it is too large, too slow or cannot be copied.
         """
+        if self.refusal:
+            raise CannotAsk(self.refusal)
         if self.copy is None:
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
-                raise CannotAsk("other ranks would have to run it too")
-            size = copies.size(self.model)
-            if size > _MOST_BYTES:
-                raise CannotAsk(f"the model holds {size >> 20:,} MB, too many for a copy")
-            self.copy = Copy(self.model, self.arguments, until=time.perf_counter() + _MOST_SECONDS)
+            try:
+                self.copy = self._made()
+            except CannotAsk as error:
+                self.refusal = str(error)
+                raise
         return self.copy
+
+    def _made(self) -> Copy:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            raise CannotAsk("other ranks would have to run it too")
+        size = copies.size(self.model)
+        if size > _MOST_BYTES:
+            raise CannotAsk(f"the model holds {size >> 20:,} MB, too many for a copy")
+        if self.seconds > _MOST_SECONDS:
+            raise CannotAsk(f"a forward took {number(self.seconds, 2)} s in the run, and there is a second for all")
+        return Copy(self.model, self.arguments, until=time.perf_counter() + _MOST_SECONDS)
 
 
 def subject_of(recording: Any, trace: Trace) -> Subject | None:
@@ -69,7 +83,7 @@ def subject_of(recording: Any, trace: Trace) -> Subject | None:
     if held is None or batch is None:
         return None
     loss, first = recording.targets or ("", None)
-    return Subject(trace, copies.unwrapped(held), batch, loss, first)
+    return Subject(trace, copies.unwrapped(held), batch, loss, first, seconds=recording.forward_seconds)
 
 
 def ask(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any, Final
@@ -14,6 +15,8 @@ from pytest_mltd.recording.lanes import Lane, Number
 from pytest_mltd.recording.naming import Identities, Names
 
 _KEPT_BYTES: Final = 256 << 20  # of the one batch that is kept for probes; a guess
+
+_TIMED: Final = 4  # calls of a root; the first may load or compile something; a guess
 
 Statistics = tuple[Number, ...]  # mean, std, zeros, min, max, across, silent
 
@@ -28,6 +31,9 @@ class Forwards:
         self.batch: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self.batch_model: torch.nn.Module | None = None  # the root that it went into
         self._unfinished = False  # whether that call goes on: its keywords are not known yet
+        self.seconds = 0.0  # that the quickest of that root's first calls took
+        self._timed = 0
+        self._began: tuple[torch.nn.Module, float] | None = None
         self.outputs: dict[int, tuple[Statistics, int]] = {}
         self.digests: dict[int, int] = {}
 
@@ -54,9 +60,20 @@ class Forwards:
                 kept = copied(dict(kwargs)) if _size((self.batch, dict(kwargs))) < _KEPT_BYTES else None
             self.batch = (self.batch[0], kept) if kept is not None else None
 
+    def begin_of_call(self, module: torch.nn.Module) -> None:
+        """A root begins to run; its first calls are timed."""
+        if self._timed < _TIMED:
+            self._began = module, time.perf_counter()
+
     def end_of_call(self) -> None:
         """A root has returned."""
         self._unfinished = False
+        if self._began is not None:
+            (module, start), self._began = self._began, None
+            if module is self.batch_model:
+                took = time.perf_counter() - start
+                self.seconds = min(self.seconds, took) if self._timed else took
+                self._timed += 1
 
     def output(self, module: torch.nn.Module, output: Any, above: list[Any], frame: FrameType, digest: bool) -> None:
         """Take the statistics of a leaf's or root's output."""

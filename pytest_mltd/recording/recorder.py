@@ -77,6 +77,11 @@ class Recording:
         return self._watcher.passes.batch_model if self._watcher is not None else None
 
     @property
+    def forward_seconds(self) -> float:
+        """How long the quickest of the first calls of that model took, 0 where none was timed."""
+        return self._watcher.passes.seconds if self._watcher is not None else 0.0
+
+    @property
     def targets(self) -> tuple[str, torch.Tensor] | None:
         """The first targets: the loss function they were given to, with "+" where it was but a part of the loss, and a copy."""
         return self._watcher.walks.first_targets if self._watcher is not None else None

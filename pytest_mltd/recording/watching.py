@@ -619,6 +619,7 @@ class Watcher(hooks.Listener):
         self.spool.rows["calls"].append((_KIND["forward"], self.step, who, site, mode, NO_DIGEST, 1 if grad else 0))
         if self._states is None and self._digest_due and self._may("digests"):
             self._take_states()
+        self.passes.begin_of_call(module)
 
     def _batch_in_keywords(self, module: torch.nn.Module, kwargs: Any, frame: FrameType) -> None:
         grad = torch.is_grad_enabled()
