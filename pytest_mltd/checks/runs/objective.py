@@ -242,6 +242,8 @@ def check_target_range(run: Any, *, max_excess: float = 0.5, allow: Mapping[str,
 def check_ignored_labels(run: Any, *, max_empty: int = 0, allow: Mapping[str, str] | None = None) -> Finding:
     """Ask whether whole batches have only labels that the loss leaves out (``ignore_index``): their mean is NaN.
 
+    A sum over nothing is zero, which is honest now and then. It is asked of a sum only where no batch had a label.
+
     Args:
         run: a recording, a run or a trace.
         max_empty: the most batches without a label that counts; 0 by definition: the mean over nothing is NaN.
@@ -257,7 +259,7 @@ def check_ignored_labels(run: Any, *, max_empty: int = 0, allow: Mapping[str, st
     terms = [f for f in _terms(trace) if f.details.get("loss") in _LIKELIHOODS and "ignored" in f.details]
     if not terms:
         return _unseen(trace)
-    empty = [f for f in terms if f.details.get("empty_batches", 0) > max_empty and f.details.get("reduction") == "mean"]
+    empty = [f for f in terms if f.details.get("empty_batches", 0) > max_empty and (_is_mean(f) or _never_labelled(f))]
     kept, allowed = _sifted(allow, empty)
     if not kept:
         headline = f"no batch that was looked at has only ignored labels (max_empty={max_empty})"
@@ -276,8 +278,16 @@ def check_ignored_labels(run: Any, *, max_empty: int = 0, allow: Mapping[str, st
         table=Table(
             ("labels", "count"), (("that count", int(d["labels"])), ("left out (ignore_index)", int(d["ignored"]))), 1
         ),
-        shows="The loss is a mean over the labels that count: over none it is 0 / 0, NaN.",
-        next_step="leave such batches out, or divide the summed loss by max(count, 1)",
+        shows=(
+            "No label counts in any batch: the loss is zero, and nothing is learned from it."
+            if not _is_mean(fact)
+            else "The loss is a mean over the labels that count: over none it is 0 / 0, NaN."
+        ),
+        next_step=(
+            "print the labels of one batch and find what masks them: a mask of the prompt may cover the answer too"
+            if _never_labelled(fact)
+            else "leave such batches out, or divide the summed loss by max(count, 1)"
+        ),
         allowed=allowed,
     )
 
@@ -395,6 +405,17 @@ def _starts(trace: Trace) -> list[Start]:
         if plain and classes > 1 and curve is not None:
             found.append(Start(curve, int(classes), math.log(classes) * float(d["factor"])))
     return found
+
+
+def _is_mean(term: Fact) -> bool:
+    return term.details.get("reduction") == "mean"
+
+
+def _never_labelled(term: Fact) -> bool:
+    """Whether a loss of this one term had no label in any of three looks or more (a guess)."""
+    d = term.details
+    looks = d.get("looks", 0)
+    return bool(d.get("alone")) and looks >= 3 and d.get("empty_batches", 0) == looks
 
 
 def _unseen(trace: Trace) -> Finding:

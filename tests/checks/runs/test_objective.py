@@ -258,6 +258,24 @@ class TestIgnoredLabels:
         assert check_ignored_labels(term(made, ignored=9000)).ok
         assert check_ignored_labels(term(made, empty_batches=2, reduction="sum")).ok
 
+    def test_a_sum_over_no_label_in_any_batch_learns_nothing(self, made):
+        """A mask that covers the answers too; one term among others may wait for its labels."""
+        none = {"labels": 0, "labels_seen": 0, "ignored": 4000, "looks": 8, "empty_batches": 8}
+        finding = check_ignored_labels(term(made, **none, reduction="sum"))
+        assert str(finding) == (
+            "objective.ignored_labels: all labels are ignored in 8 of 8 batches looked at in the loss of 'train.py:12' "
+            "(max_empty=0)\n"
+            "\n"
+            "    labels                   count\n"
+            "    that count               0\n"
+            "  > left out (ignore_index)  4000\n"
+            "\n"
+            "    No label counts in any batch: the loss is zero, and nothing is learned from it.\n"
+            "    next: print the labels of one batch and find what masks them: a mask of the prompt may cover the answer too"
+        )
+        assert check_ignored_labels(term(made, **none, reduction="sum", alone=False)).ok
+        assert check_ignored_labels(term(made, **none | {"looks": 2, "empty_batches": 2}, reduction="sum")).ok
+
 
 class TestKeptGraph:
     def sizes(self, made, **details):
