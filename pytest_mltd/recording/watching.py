@@ -32,13 +32,15 @@ from pytest_mltd.recording.walks import Walks
 _clock = time.perf_counter
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _function_modes = torch._C._len_torch_function_stack
+_unseen = torch._C.DisableTorchFunctionSubclass
 _NAN: Final = float("nan")
 _KIND: Final = {kind: index for index, kind in enumerate(CALLS)}
 _SEEDS: Final = 256  # calls of one kind at one line that are kept one by one, the rest is counted; a guess
 _CELLS: Final = 256  # of the rows of 64 backwards or 16 evaluations, about
 _UNUSED: Final = 4096  # losses and batches that wait for a step; a guess
 _IDLE: Final = 50  # steps of others after which an optimizer no longer makes a step a sampled one; a guess
-_WALKS: Final = 50  # after the first steps the graph is walked at each 50th backward of a stream
+_WALKS: Final = 50  # after the first steps the graph is walked once in so many backwards of a stream
+_STRIDE: Final = 19  # of the place within them, so that looks do not meet an epoch always at the same batch
 
 
 def guarded(method: Callable[..., None]) -> Callable[..., None]:
@@ -52,7 +54,8 @@ def guarded(method: Callable[..., None]) -> Callable[..., None]:
                 with lanes.without_modes():
                     method(self, *args)
             else:
-                method(self, *args)
+                with _unseen():  # a subclass may see each attribute that is read
+                    method(self, *args)
         except Exception as error:
             self.fail(error)
         self.spent += _clock() - start
@@ -322,7 +325,7 @@ class Watcher(hooks.Listener):
         count = self._backwards[stream]
         self._backwards[stream] += 1
         lost = self.walks.wants_nonfinite and type(value) is float and not math.isfinite(value)
-        if lost or count < self.level.early or (count % _WALKS == 0 and self.level.samples):
+        if lost or count < self.level.early or (self.level.samples and _is_looked_at(count)):
             self.walks.walk(tensors, self.spool.streams[stream], self.step, lost)
         self._backward = Backward(value, stream, scale, create_graph)
         if not count & 63:
@@ -695,6 +698,11 @@ def _mean(values: list[float]) -> float:
 
 def _plain_mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else _NAN
+
+
+def _is_looked_at(count: int) -> bool:
+    """Whether the graph of a stream's backward of this number is walked: the fiftieth, and then one in each fifty."""
+    return count > 0 and count % _WALKS == (count // _WALKS - 1) * _STRIDE % _WALKS
 
 
 def _quotient(pair: list[float]) -> float:

@@ -331,6 +331,34 @@ class TestUnderCompilers:
         assert run.trace.notes == ()
         assert all(torch.equal(plain[k], inside[k]) for k in plain)
 
+    def test_a_tensor_of_a_class_of_the_programs_sees_none_of_our_readings(self):
+        """Its ``__torch_function__`` is called as often with us as without."""
+
+        class Counted(torch.Tensor):
+            calls = 0
+
+            @classmethod
+            def __torch_function__(cls, function, kinds, args=(), kwargs=None):
+                Counted.calls += 1
+                return super().__torch_function__(function, kinds, args, kwargs or {})
+
+        def counted():
+            torch.manual_seed(0)
+            Counted.calls = 0
+            model = nn.Sequential(nn.Linear(2, 3), nn.Flatten())
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            for _ in range(2):
+                optimizer.zero_grad()
+                F.mse_loss(model(torch.ones(4, 2).as_subclass(Counted)), torch.zeros(4, 3)).backward()
+                optimizer.step()
+            return Counted.calls
+
+        plain = counted()
+        with record(level="everything") as run:
+            inside = counted()
+        assert run.trace.notes == ()
+        assert inside == plain
+
     def test_a_mode_of_the_program_sees_none_of_our_operations(self):
         """A dispatch mode counts the same operations with and without us."""
         from torch.utils._python_dispatch import TorchDispatchMode
