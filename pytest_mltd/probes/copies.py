@@ -101,7 +101,7 @@ class Copy:
                 if watch is not None:
                     _watched(twin, watch)
                 given = _given(arguments)
-                with isolation.isolated(twin, _modules(twin, memo)):
+                with isolation.isolated(twin, _modules(twin, memo), limited=self._until < math.inf):
                     result = twin(*given[0], **given[1])
             except CannotAsk:
                 raise

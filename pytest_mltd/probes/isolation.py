@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 import random
+import signal
 import sys
 import threading
 import types
@@ -26,6 +27,7 @@ from torch.nn.modules import module as nn_module
 _MOST_FUNCTIONS: Final = 500  # of a model's code whose globals are looked at; a guess
 _MOST_ITEMS: Final = 10_000  # values that are put back; a guess
 _MOST_BYTES: Final = 16 << 20  # of tensors and arrays that are put back; a guess
+_MOST_SECONDS: Final = 5.0  # of one forward that nothing is known of; a guess
 _DEEPEST: Final = 3  # containers in containers; a guess
 
 
@@ -34,15 +36,16 @@ class Refused(BaseException):
 
 
 @contextlib.contextmanager
-def isolated(model: nn.Module, own: Container[int]) -> Iterator[None]:
+def isolated(model: nn.Module, own: Container[int], limited: bool = False) -> Iterator[None]:
     """Run a model's forward in the block.
 
     Args:
         model: the copy.
         own: the ids of the modules that may be run: those that were copied.
+        limited: end a forward that waits for something, where that can be done: on the main thread of a Unix.
 
     Raises:
-        Refused: it was about to write a file, to start a process, or to run a module that is not part of it.
+        Refused: it was about to write a file, to start a process, to run a module that is not part of it, or took too long.
     """
     disabled = logging.root.manager.disable
     with contextlib.ExitStack() as around:
@@ -51,6 +54,8 @@ def isolated(model: nn.Module, own: Container[int]) -> Iterator[None]:
         around.enter_context(_code_of(model).kept())
         around.callback(nn_module.register_module_forward_pre_hook(_only(own)).remove)
         around.enter_context(_nothing_written())
+        if limited:
+            around.enter_context(_ended())
         yield
 
 
@@ -63,6 +68,31 @@ def _only(own: Container[int]) -> Callable[[nn.Module, Any], None]:
             raise Refused(f"it runs a {type(module).__name__} that is not part of it, of which there is no copy")
 
     return refuse
+
+
+@contextlib.contextmanager
+def _ended() -> Iterator[None]:
+    """Refuse what is not over after some seconds. A program that uses the alarm itself is left to it."""
+    free = (
+        hasattr(signal, "setitimer")
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+        and signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    )
+    if not free:
+        yield
+        return
+
+    def refuse(number: int, frame: Any) -> None:
+        raise Refused(f"it was not through after {_MOST_SECONDS:g} s")
+
+    signal.signal(signal.SIGALRM, refuse)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, _MOST_SECONDS)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 # -- files and processes

@@ -1,7 +1,9 @@
 """A probe of a live recording leaves alone all that a forward may reach, whatever the forward does."""
 
 import logging
+import queue
 import random
+import signal
 import threading
 
 import numpy as np
@@ -257,6 +259,26 @@ def test_a_model_that_was_slow_in_the_run_is_not_run_again(monkeypatch):
     assert 0 < run.forward_seconds < 1
     monkeypatch.setattr(type(run), "forward_seconds", 2.5)
     assert leak(run) == ("a forward took 2.5 s in the run, and there is a second for all",)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no alarm")
+def test_a_forward_that_waits_for_ever_is_ended(monkeypatch):
+    """What it waits for does not come after the training; the alarm is then as before."""
+    from pytest_mltd.probes import isolation
+
+    monkeypatch.setattr(isolation, "_MOST_SECONDS", 0.2)
+    items = queue.Queue()
+
+    class Waiting(Reader):
+        def forward(self, ids):
+            items.get()
+            return self.answer(ids)
+
+    for _ in range(3):
+        items.put(1)
+    assert leak(recorded(Waiting())) == ("the model does more than answer: it was not through after 0.2 s",)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_what_takes_long_to_copy_is_given_up(monkeypatch):
