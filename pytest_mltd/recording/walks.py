@@ -1,4 +1,4 @@
-"""What the autograd graph of a loss tells before its backward: looked at in the first backwards, then at each 50th.
+"""What the autograd graph of a loss tells before its backward: looked at in the first backwards, then once in each fifty.
 
 Facts are stated at once and kept true as the run goes on, so that a killed job leaves them too. `core.traces.Fact` lists their
 kinds.

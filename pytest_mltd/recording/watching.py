@@ -701,8 +701,8 @@ def _plain_mean(values: list[float]) -> float:
 
 
 def _is_looked_at(count: int) -> bool:
-    """Whether the graph of a stream's backward of this number is walked: the fiftieth, and then one in each fifty."""
-    return count > 0 and count % _WALKS == (count // _WALKS - 1) * _STRIDE % _WALKS
+    """Whether the graph of a stream's backward of this number is walked: the first, the 50th, then one in each fifty."""
+    return count % _WALKS == max(count // _WALKS - 1, 0) * _STRIDE % _WALKS
 
 
 def _quotient(pair: list[float]) -> float:

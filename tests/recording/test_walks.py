@@ -238,6 +238,17 @@ class TestWhatIsKept:
         assert targets.details["looks"] == 6
         assert targets.who == run.trace.streams[0]
 
+    def test_an_epoch_of_fifty_batches_is_not_always_looked_at_in_the_same_place(self, five):
+        """Its first batch, time and again, would have labels of one class only."""
+        optimizer = torch.optim.SGD(five.parameters(), 0.01)
+        with record() as run:
+            for step in range(200):
+                optimizer.zero_grad()
+                F.cross_entropy(five(X), torch.full((len(X),), step % 50 // 10)).backward()
+                optimizer.step()
+        (fact,) = [f for f in run.trace.facts if "labels_seen" in f.details]
+        assert (fact.details["labels_seen"], fact.details["looks"]) == (3, 8)
+
     def test_losses_that_are_held_with_their_graphs(self, one):
         """A mark on a node lives as long as the node."""
         losses = [F.mse_loss(one(X)[:, 0], NUMBERS) for _ in range(4)]

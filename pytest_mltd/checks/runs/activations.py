@@ -31,7 +31,7 @@ def check_dead_units(
     """Ask whether nearly all units behind a ReLU are zero for every sample, while the loss is still high.
 
     Such units pass no gradient on, so nothing revives them. Counted at the looks that a recording takes at the graph (the first
-    five steps, then each fiftieth); the median of the later half counts. A net whose loss came down by a tenth may have as
+    five steps, then one in each fifty); the median of the later half counts. A net whose loss came down by a tenth may have as
     many as it likes: sparse codes, wide layers.
 
     Args:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_mltd.checks.runs.places import at_site, counted, held_by, root_of, stepping
-from pytest_mltd.checks.runs.sequence import Places, last_site, misordered
+from pytest_mltd.checks.runs.sequence import Places, at, last_site, misordered
 from pytest_mltd.core.findings import Finding, Table
 from pytest_mltd.core.traces import Trace
 
@@ -50,8 +50,25 @@ def left_in_eval(trace: Trace, max_share: float) -> Finding | None:
 
 
 def _validated_first(trace: Trace, step: int) -> bool:
-    """Whether the model was put to eval mode for a validation just before this step, and that before any training."""
-    return bool(step == 0 and (trace.val["step"] == 0).any() and trace.of("eval")[trace.calls["step"] == 0].any())
+    """Whether the model was put to eval mode for a validation just before this step, and that before any training.
+
+    The validation is known by its losses, or by a forward without gradients after that eval(), where the same line calls eval()
+    again later: it belongs to a routine of validation. Who trains in eval mode on purpose says so right before training.
+    """
+    before = trace.of("eval") & (trace.calls["step"] == 0)
+    if step != 0 or not before.any():
+        return False
+    if (trace.val["step"] == 0).any():
+        return True
+    evals, forward = at(trace, "eval"), at(trace, "forward")
+    trained = forward[trace.calls["grad"][forward] == 1][:1]
+    last = evals[evals < trained[0]][-1:] if trained.size else evals[:0]
+    if not last.size:
+        return False
+    between = forward[(forward > last[0]) & (forward < trained[0])]
+    validated = (trace.calls["grad"][between] == 0) & (trace.calls["value"][between] == 0)
+    later = evals[trace.calls["step"][evals] > 0]
+    return bool(validated.any() and (trace.calls["site"][later] == trace.calls["site"][last[0]]).any())
 
 
 def _modes(trace: Trace, optimizer: int) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """Questions about the loss itself: what it is computed from, and what it keeps alive.
 
-They are answered by the graph that each loss carries, which a recording looks at in the first backwards and each 50th after.
+They are answered by the graph that each loss carries, which a recording looks at in the first backwards and one in each fifty.
 """
 
 from __future__ import annotations
@@ -293,7 +293,7 @@ def check_ignored_labels(run: Any, *, max_empty: int = 0, allow: Mapping[str, st
 
 
 @check("run", rank=20)
-def check_kept_graph(run: Any, *, min_followed: int = 9, allow: Mapping[str, str] | None = None) -> Finding:
+def check_kept_graph(run: Any, *, min_followed: int = 8, allow: Mapping[str, str] | None = None) -> Finding:
     """Ask whether the graphs of all losses are kept, so that memory grows with every step.
 
     Either the loss itself reaches back into earlier steps, further each time (a hidden state that is never detached, a sum of
@@ -301,8 +301,9 @@ def check_kept_graph(run: Any, *, min_followed: int = 9, allow: Mapping[str, str
 
     Args:
         run: a recording, a run or a trace.
-        min_followed: the fewest losses whose graphs were followed; a guess: nine are the first five and each 50th up to
-            step 200, more than a window of truncated backpropagation or an epoch's sum usually spans.
+        min_followed: the fewest losses whose graphs were followed, each until the next look; a guess: eight are the first
+            five and one in each fifty of 200 steps, more than a window of truncated backpropagation or an epoch's sum
+            usually spans.
         allow: reasons by loss stream (the line of backward).
 
     Raises:

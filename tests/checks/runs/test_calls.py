@@ -127,6 +127,16 @@ def test_eval_mode_without_a_layer_that_minds_it(made):
     assert found(eval_from(made, 50, modules=())).ok
 
 
+def test_a_validation_before_training_leaves_eval_mode(made):
+    """It needs no loss to be one: the line that calls eval() comes again after each epoch."""
+    run = eval_from(made, 0)
+    run.order[0] = ("eval", "forward", "forward", *USUAL)
+    assert found(run).ok  # one look at the loaded model
+    run.order[100] = ("eval", "forward", *USUAL)
+    run.values["forward"] = 0.0
+    assert (found(run).step, found(run).culprit) == (0, "eval")
+
+
 def test_eval_mode_from_the_first_step_on_is_a_choice(made):
     """Fine-tuning with fixed batch statistics never saw train mode."""
     run = eval_from(made, 0)
