@@ -79,8 +79,8 @@ def _twice(trace: Trace, columns: list[int]) -> NDArray[np.bool_]:
     fresh: NDArray[np.bool_] = np.zeros(trace.n_steps + 1, dtype=np.bool_)  # a backward came after the step before
     fresh[np.minimum(trace.calls["step"][trace.of("backward")], trace.n_steps)] = True
     after = np.arange(1, trace.n_steps)
-    plain = np.array([o.name.partition(" ")[0] in _PLAIN for o in trace.optimizers] or [False])
-    pairs = plain[owners[after]] & plain[owners[after - 1]] & (owners[after] != owners[after - 1])
+    plain = np.isin(owners, [i for i, o in enumerate(trace.optimizers) if o.name.partition(" ")[0] in _PLAIN])
+    pairs = plain[after] & plain[after - 1] & (owners[after] != owners[after - 1])
     after = after[~fresh[after] & pairs & (row[after] >= 0) & (row[after - 1] >= 0)]
     if columns:
         one, two = (norms["grad_used"][row[at]][:, columns] for at in (after - 1, after))

@@ -3,7 +3,7 @@ from torch import nn
 
 META = dict(
     title="Inputs and labels are shuffled by two different permutations",
-    faults=["losses.plateau"],
+    faults=["model.unlearnable_labels", "losses.plateau"],
     where="",
     style="function for the data, many fresh rows",
 )
