@@ -68,25 +68,30 @@ def check_collapsed_batch(
     )
 
 
-@check("run", rank=68, family="losses")
+@check("run", explains=("gradients.vanishing",), rank=68, family="losses")
 def check_discriminator_won(
     run: Any,
     *,
     min_share: float = 0.05,
     max_rise: float = 3.0,
+    min_gradient: float = 1e-3,
     min_steps: int = 100,
     allow: Mapping[str, str] | None = None,
 ) -> Finding:
     """Ask whether one of two nets that train against each other has won: the other has nothing left to learn from.
 
-    Asked of two losses made of binary cross entropies, stepped by two optimizers. In a balance both stay near their start
-    (ln 2 a term); won is won where, over the later half, one is all but zero and the other far above its start.
+    Asked of two losses stepped by two optimizers, where both are made of binary cross entropies, or one is that of a net that
+    judges two kinds of samples in its own steps and, in the other's, what the other made. In a balance both stay near their
+    start (ln 2 a term); won is won where, over the later half, one is all but zero and the other far above its start, or worse
+    than there with no gradient left (a generator that minimises log(1 - D) ends so).
 
     Args:
         run: a recording, a run or a trace.
         min_share: the lowest share of its start at which the winner's loss may lie (a guess; balanced programs of tests/faulty
             stay above 0.2, also on the way).
         max_rise: the highest ratio of the loser's loss to its start; a guess, likewise.
+        min_gradient: the lowest share of its first gradients that the loser may keep (a guess; balanced programs of
+            tests/faulty keep 0.01 or more).
         min_steps: the fewest steps of each that are needed; a guess.
         allow: reasons by loss stream of the winner.
 
@@ -95,32 +100,33 @@ def check_discriminator_won(
         ValueError: a limit is not positive, or ``max_rise`` not above 1.
     """
     trace = as_trace(run)
-    for name, value in (("min_share", min_share), ("min_steps", min_steps)):
+    for name, value in (("min_share", min_share), ("min_gradient", min_gradient), ("min_steps", min_steps)):
         if not value > 0:
             raise ValueError(f"{name}: a number above zero is needed, not {value!r}")
     if not max_rise > 1:
         raise ValueError(f"max_rise: a ratio above 1 is needed, not {max_rise!r}")
     if reason := no_training(trace):
         return not_asked(reason)
-    told = {f.who for f in trace.facts if f.kind in ("term", "targets") and "binary" in str(f.details.get("loss"))}
-    rivals = [c for c in curves(trace) if c.name in told and not c.signed and c.finite.size == c.value.size]
-    if len(rivals) < 2 or len(stepping(trace)) < 2:
-        return no_occasion("there are no two losses of binary cross entropies, stepped by two optimizers")
-    rivals = [c for c in rivals if c.step.size >= min_steps]
-    if len(rivals) < 2:
+    duels = _duels(trace)
+    if not duels or len(stepping(trace)) < 2:
+        return no_occasion(
+            "there are no two losses, stepped by two optimizers, of binary cross entropies or of a net that judges another's"
+        )
+    duels = [(c, other) for c, other in duels if min(c.step.size, other.step.size) >= min_steps]
+    if not duels:
         return not_asked(f"a loss has fewer than {min_steps} steps")
-    kept, allowed = sift(allow, [c.name for c in rivals])
-    winner = min((c for c in rivals if c.name in set(kept)), key=_held, default=None)
-    loser = max((c for c in rivals if c is not winner), key=_held)
-    if winner is not None and _held(winner) < min_share and _held(loser) > max_rise:
-        return _won_finding(winner, loser, min_share, allowed)
-    lowest = min(_held(c) for c in rivals)
+    kept, allowed = sift(allow, list(dict.fromkeys(c.name for c, _ in duels)))
+    won = [(c, other) for c, other in duels if c.name in set(kept) and _held(c) < min_share]
+    for winner, loser in sorted(won, key=lambda pair: _held(pair[0])):
+        if lost := _lost(trace, loser, max_rise, min_gradient):
+            return _won_finding(winner, loser, lost, min_share, allowed)
+    lowest = min(_held(c) for c, _ in duels)
     return Finding(
         ok=True,
         headline=f"neither has won: the lower loss holds {number(lowest)} of its start (min_share={min_share:g})",
         amount=lowest,
         limit=("min_share", min_share),
-        looked_at=", ".join(f"{counted(c.step.size, 'value')} of {c.name}" for c in rivals[:5]),
+        looked_at=", ".join(dict.fromkeys(f"{counted(c.step.size, 'value')} of {c.name}" for c, _ in duels[:5])),
         allowed=allowed,
     )
 
@@ -180,20 +186,77 @@ def _collapsed_finding(
     )
 
 
+def _duels(trace: Trace) -> list[tuple[Curve, Curve]]:
+    """Return the losses that can be won, each with one that would be lost."""
+    told = {f.who for f in trace.facts if f.kind in ("term", "targets") and "binary" in str(f.details.get("loss"))}
+    found = [c for c in curves(trace) if c.step.size and c.finite.size == c.value.size]
+    return [
+        (c, other)
+        for c in found
+        for other in found
+        if c is not other
+        and not c.signed
+        and ((c.name in told and other.name in told and not other.signed) or _judges(trace, c, other))
+    ]
+
+
+def _judges(trace: Trace, judge: Curve, maker: Curve) -> bool:
+    """Whether one loss trains a net that looks at two kinds of samples a step, and is given, in the other's, what that made.
+
+    A critic of actor and critic looks at one kind of its own; an advantage is computed without it.
+    """
+    own, others = _owners(trace, judge), _owners(trace, maker)
+    if own & others:
+        return False
+    for root in (m.name for m in trace.modules if m.root):
+        held = {o for p in trace.parameters if root_of(trace, p.name) == root for o in p.optimizers}
+        if not held or not held <= own:
+            continue
+        called = np.isin(trace.calls["who"], [i for i, n in enumerate(trace.names) if n == root])
+        tracked = called & (trace.calls["grad"] == 1)
+        given = tracked & trace.of("batch")
+        at_home, abroad = (np.isin(trace.calls["step"], c.step) for c in (judge, maker))
+        fed = int((tracked & trace.of("forward") & abroad).sum()) >= 0.9 * maker.step.size
+        if fed and (given & abroad).sum() <= 0.1 * maker.step.size and (given & at_home).sum() >= 1.5 * judge.step.size:
+            return True
+    return False
+
+
+def _owners(trace: Trace, curve: Curve) -> set[int]:
+    return {int(i) for i in np.unique(trace.steps["optimizer"][curve.step[curve.step < trace.n_steps]])}
+
+
+def _lost(trace: Trace, loser: Curve, max_rise: float, min_gradient: float) -> str:
+    """Say in what a loss is lost over the later half of the run, or return ""."""
+    if not loser.signed and _held(loser) > max_rise:
+        return f"that of '{loser.name}' stands at {number(_held(loser), 2)} times its own"
+    at = loser.step[loser.step < trace.n_steps]
+    norms = trace.steps["grad_norm_used"][at].astype(np.float64)
+    norms = norms[np.isfinite(norms)]
+    if norms.size < 10 or not float(np.median(loser.value[loser.value.size // 2 :])) > loser.value[0]:
+        return ""
+    left = float(np.median(norms[norms.size // 2 :])) / max(float(np.median(norms[:5])), 1e-300)
+    if left >= min_gradient:
+        return ""
+    return f"the gradient of '{loser.name}' vanishes: {number(left, 2)} of its first is left (min_gradient={min_gradient:g})"
+
+
 def _held(curve: Curve) -> float:
     """Return the level over the later half of the run, as a share of the start."""
     half = curve.value[curve.value.size // 2 :]
     return float(np.median(half)) / curve.start if curve.start > 0 else math.nan
 
 
-def _won_finding(winner: Curve, loser: Curve, min_share: float, allowed: tuple[tuple[str, str], ...]) -> Finding:
+def _won_finding(
+    winner: Curve, loser: Curve, lost: str, min_share: float, allowed: tuple[tuple[str, str], ...]
+) -> Finding:
     shown = np.unique(np.linspace(0, min(winner.step.size, loser.step.size) - 1, 6).astype(int))
     low = np.flatnonzero(winner.value >= min_share * winner.start)
     step = int(winner.step[min(int(low[-1]) + 1 if low.size else 0, winner.step.size - 1)])
     return Finding(
         ok=False,
         headline=f"the loss of '{winner.name}' has won: it holds {number(_held(winner), 2)} of its start "
-        f"(min_share={min_share:g}), while that of '{loser.name}' stands at {number(_held(loser), 2)} times its own",
+        f"(min_share={min_share:g}), while {lost}",
         culprit=winner.name,
         amount=_held(winner),
         limit=("min_share", min_share),

@@ -10,7 +10,7 @@ from pytest_mltd.checks.runs.collapse import (
     check_discriminator_won,
 )
 from pytest_mltd.core.findings import NotAsked
-from pytest_mltd.core.traces import Fact, OptimizerInfo, Trace
+from pytest_mltd.core.traces import CALLS, Fact, Module, OptimizerInfo, Parameter, Trace
 
 # -- collapsed batch
 
@@ -141,6 +141,58 @@ def test_two_losses_of_another_kind_are_no_rivals(made):
     assert not check_discriminator_won(Trace.from_scalars({"loss": WON})).asked
 
 
+def judged(made, second, gradients, looks=2):
+    """Return rivals of losses that no function names: one net looks at batches in the first's steps."""
+    run = made(400, ("D.weight", "G.weight"))
+    run.parameters = tuple(
+        Parameter(name=f"{n}.weight", shape=(16, 16), dtype="float32", optimizers=(i,)) for i, n in enumerate("DG")
+    )
+    run.modules = (Module(name="D", kind="Net", root=True), Module(name="G", kind="Net", root=True))
+    run.optimizers = (*run.optimizers, OptimizerInfo(name="Adam"))
+    run.owner[1::2] = 1
+    run.loss[0::2], run.loss[1::2] = WON, second
+    run.grad[1::2] = np.asarray(gradients)[:, None]
+    calls = [
+        (kind, step) for step in range(400) for kind in (["batch", "forward"] * looks if step % 2 == 0 else ["forward"])
+    ]
+    run.kept = {
+        "losses": {"step": np.arange(400), "stream": run.owner, "value": run.loss},
+        "streams": ("gan.py:15", "gan.py:16"),
+        "names": ("D",),
+        "calls": {
+            "kind": [CALLS.index(kind) for kind, _ in calls],
+            "step": [step for _, step in calls],
+            "site": np.zeros(len(calls), int),
+            "who": np.zeros(len(calls), int),
+            "value": np.ones(len(calls)),
+            "grad": np.ones(len(calls), int),
+        },
+    }
+    return run.trace()
+
+
+SATURATED = -0.15 * 0.001 ** np.minimum(np.arange(200) / 20, 1)
+GONE = 1e-6 ** np.minimum(np.arange(200) / 20, 1)
+
+
+def test_a_generator_without_gradient_has_lost(made):
+    """Minimising log(1 - D) its loss goes to zero from below, and no function of torch names it."""
+    finding = check_discriminator_won(judged(made, SATURATED, GONE))
+    assert finding.culprit == "gan.py:15"
+    assert "the gradient of 'gan.py:16' vanishes: 4e-06 of its first" in finding.headline
+
+
+def test_a_loser_that_learns_on_has_not_lost(made):
+    """Neither one that still has a gradient nor one whose loss came down."""
+    assert_no_discriminator_won(judged(made, SATURATED, np.ones(200)))
+    assert_no_discriminator_won(judged(made, -0.15 + SATURATED[::-1], GONE))
+
+
+def test_a_critic_that_looks_at_one_kind_is_no_judge(made):
+    """Actor and critic: the error of the critic may go to zero, and with it what the actor learns from."""
+    assert not check_discriminator_won(judged(made, SATURATED, GONE, looks=1)).asked
+
+
 @pytest.mark.parametrize(
     ("check", "arguments"),
     [
@@ -148,6 +200,7 @@ def test_two_losses_of_another_kind_are_no_rivals(made):
         (check_collapsed_batch, {"min_steps": 0}),
         (check_discriminator_won, {"min_share": 0}),
         (check_discriminator_won, {"max_rise": 1}),
+        (check_discriminator_won, {"min_gradient": 0}),
     ],
 )
 def test_limits_that_make_no_sense_are_refused(made, check, arguments):
