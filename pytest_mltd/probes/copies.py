@@ -26,6 +26,7 @@ from pytest_mltd.core.findings import Finding, not_asked
 from pytest_mltd.core.rendering import number
 from pytest_mltd.probes import isolation
 from pytest_mltd.probes.snapshots import WRAPPERS
+from pytest_mltd.recording.ears import deaf
 from pytest_mltd.recording.forwards import tensors_in
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -77,7 +78,8 @@ class Copy:
     def gradient(self, arguments: Arguments, leaf: Tensor) -> Tensor | None:
         """Return the gradient of the sum of all answers for a leaf among the arguments, None where none leads there."""
         found = [o.double().sum() for o in self.outputs(arguments) if o.requires_grad]
-        return torch.autograd.grad(torch.stack(found).sum(), leaf, allow_unused=True)[0] if found else None
+        with deaf():
+            return torch.autograd.grad(torch.stack(found).sum(), leaf, allow_unused=True)[0] if found else None
 
     def outputs(
         self, arguments: Arguments, seed: int = 0, watch: Watch | None = None, train: bool = False
@@ -176,6 +178,7 @@ def unwrapped(model: Any) -> torch.nn.Module:
     return inner
 
 
+@deaf()
 def copied(model: torch.nn.Module, until: float = math.inf) -> torch.nn.Module:
     """Return a deep copy in eval mode, without gradients and without hooks other than torch's own (a spectral norm's).
 
@@ -280,6 +283,7 @@ def undisturbed(model: torch.nn.Module, seed: int) -> Iterator[None]:
     """Run a copy in the block: seeded, unheard by module hooks of the process, without printing; nothing of it is left."""
     out = io.StringIO()
     with contextlib.ExitStack() as around:
+        around.enter_context(deaf())
         around.enter_context(_random_states_kept(model))
         around.enter_context(_without_global_hooks())
         around.enter_context(torch.compiler.set_stance("force_eager"))  # to compile a part takes seconds

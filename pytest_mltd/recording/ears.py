@@ -6,8 +6,10 @@ the ears.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -92,6 +94,18 @@ class Ears:
 
 
 by_thread: dict[int, Ears] = {}
+
+
+@contextlib.contextmanager
+def deaf() -> Iterator[None]:
+    """Let no one hear what the calling thread does in the block."""
+    ident = thread()
+    ears = by_thread.pop(ident, None)
+    try:
+        yield
+    finally:
+        if ears is not None:
+            by_thread[ident] = ears
 
 
 def _forget_in_child() -> None:

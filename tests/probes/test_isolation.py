@@ -217,6 +217,15 @@ def test_its_log_hears_nothing(caplog):
     assert len(caplog.records) == 1
 
 
+def test_a_recording_around_it_hears_nothing():
+    """Its calls are those of the program: no eval, no forward and no seed of the probe's."""
+    with mltd.record() as outer:
+        run = recorded(Reader())
+        before = {name: len(column) for name, column in outer.trace.calls.items()}
+        assert leak(run) == FOUND
+        assert {name: len(column) for name, column in outer.trace.calls.items()} == before
+
+
 def test_a_forward_that_ends_the_program_does_not():
     """SystemExit of the copy is a reason, and no more."""
 
