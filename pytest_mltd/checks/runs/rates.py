@@ -12,14 +12,17 @@ import numpy as np
 from pytest_mltd.checks.runs.constant_answers import constant_answer, gain_over
 from pytest_mltd.checks.runs.curves import Curve, Floats, curves, moving_target, no_steps, no_training, too_short
 from pytest_mltd.checks.runs.places import (
+    at_site,
     counted,
     held_by,
     made_at,
     middle,
     not_recorded,
     optimizer_label,
+    site_of,
     stepping,
 )
+from pytest_mltd.checks.runs.scales import clip_cut
 from pytest_mltd.core.asking import asserting, check, sift
 from pytest_mltd.core.findings import Finding, Table, not_asked
 from pytest_mltd.core.rendering import number
@@ -40,6 +43,7 @@ def check_rate_too_low(
     A step changes the loss by no more than the product of its length and the gradient's (to first order; Cauchy and Schwarz).
     The sum of these products over the run is as far as the loss could come down. Gradients are of a usual size where moving
     the weights by a tenth of their norm could change the loss by a hundredth; others vanish, which is another question.
+    Where clipping cuts nearly all of each gradient it is the reason, whatever little was gained.
 
     Args:
         run: a recording, a run or a trace.
@@ -67,14 +71,15 @@ def check_rate_too_low(
     found = curves(trace)
     if not found or found[0].signed or found[0].finite.size < found[0].value.size:
         return not_asked("there is no loss, positive and finite, to hold the steps against")
-    reach = _reach(trace, found[0])
+    cut = clip_cut(trace, stepping(trace)[0])
+    reach = _reach(trace, found[0], "grad" if cut else "grad_used")
     if reach is None:
         return not_asked("lengths of steps and gradients are not known for the same steps")
     base = constant_answer(trace, found[0])
-    little = base is not None and gain_over(found[0], base.level) < max_gain
+    little = bool(cut) or (base is not None and gain_over(found[0], base.level) < max_gain)
     stayed = little and found[0].late > (1 - 3 * max_gain) * found[0].start
     if kept and stayed and 0 < reach.share < min_reach and reach.pull >= 0.1:
-        return _too_low_finding(trace, label, found[0], reach, min_reach, allowed)
+        return _too_low_finding(trace, label, found[0], reach, min_reach, allowed, cut)
     return Finding(
         ok=True,
         headline=f"the steps could take {number(reach.share)} of its first level off the loss, or it came down, or the "
@@ -172,7 +177,7 @@ class _Reach:
     weight: float
 
 
-def _reach(trace: Trace, curve: Curve) -> _Reach | None:
+def _reach(trace: Trace, curve: Curve, gradients: str) -> _Reach | None:
     optimizer = stepping(trace)[0]
     columns = held_by(trace, optimizer)
     shared, rows, norm_at = np.intersect1d(trace.updates["step"], trace.parameter_norms["step"], return_indices=True)
@@ -181,7 +186,7 @@ def _reach(trace: Trace, curve: Curve) -> _Reach | None:
         return None
     rows, norm_at = rows[: mine.size], norm_at[: mine.size]
     update, weight = (_taken(trace.updates[name][np.ix_(rows, columns)]) for name in ("update", "weight"))
-    gradient = _taken(trace.parameter_norms["grad_used"][np.ix_(norm_at, columns)])
+    gradient = _taken(trace.parameter_norms[gradients][np.ix_(norm_at, columns)])
     if not np.isfinite(update).all() or not np.isfinite(gradient).all() or not weight.any():
         return None
     first = curve.start
@@ -204,13 +209,26 @@ def _length(rows: Floats) -> Floats:
 
 
 def _too_low_finding(
-    trace: Trace, label: str, curve: Curve, reach: _Reach, min_reach: float, allowed: tuple[tuple[str, str], ...]
+    trace: Trace,
+    label: str,
+    curve: Curve,
+    reach: _Reach,
+    min_reach: float,
+    allowed: tuple[tuple[str, str], ...],
+    cut: float,
 ) -> Finding:
     lr, ratio = middle(trace.steps["lr"]), reach.update / reach.weight
+    limit = number(middle(trace.calls["value"][trace.of("clip")]))
+    reason = (
+        f"the clip limit {limit} is too small{at_site(site_of(trace, 'clip'))}: gradients of {number(reach.gradient)} are "
+        f"clipped in every step of {label}, {number(cut)} times"
+        if cut
+        else f"the learning rate of {label} is too low (lr {number(lr)}{made_at(trace, stepping(trace)[0])})"
+    )
     return Finding(
         ok=False,
-        headline=f"the learning rate of {label} is too low (lr {number(lr)}{made_at(trace, stepping(trace)[0])}): all "
-        f"{counted(trace.n_steps, 'step')} together can take {number(reach.share)} of its first level off the loss "
+        headline=f"{reason}{', and' if cut else ':'} all {counted(trace.n_steps, 'step')} together can take "
+        f"{number(reach.share)} of its first level off the loss "
         f"(min_reach={min_reach:g})",
         culprit=label,
         amount=reach.share,
@@ -228,7 +246,9 @@ def _too_low_finding(
         ),
         shows="The gradients are of a usual size; a step cannot take more off the loss than its length times the "
         "gradient.",
-        next_step=f"try lr={number(lr * max(10.0, 1e-3 / ratio), 1)}: early updates near 0.001 of the weights are "
+        next_step=f"clip at the norm that gradients usually have, {number(reach.gradient, 1)}, or above"
+        if cut
+        else f"try lr={number(lr * max(10.0, 1e-3 / ratio), 1)}: early updates near 0.001 of the weights are "
         "usual, "
         f"here they are {number(ratio)}",
         allowed=allowed,

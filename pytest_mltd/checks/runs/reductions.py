@@ -1,4 +1,4 @@
-"""The question about how a loss is reduced: a sum over the rows where the learning rate was meant for a mean."""
+"""The question about how a loss is reduced: a sum, over rows or backwards, where the learning rate was meant for a mean."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 
 from pytest_mltd.checks.runs.curves import Curve, curves, no_steps
-from pytest_mltd.checks.runs.places import counted, held_by, listed, optimizer_label
+from pytest_mltd.checks.runs.places import counted, held_by, listed, optimizer_label, stepping
+from pytest_mltd.checks.runs.scales import scale_of, too_large
 from pytest_mltd.core.asking import asserting, check, sift
 from pytest_mltd.core.findings import Finding, Table, no_occasion, not_asked
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Fact, Trace, as_trace
 
 _EARLY = 5  # steps whose updates are looked at
+_OVERTHROWN = 0.3  # of the weights in one step, as `updates.update_scale` asks by default
 _SCALE_FREE = ("Adam", "Lion", "RMSprop", "Rprop", "Adagrad", "Adadelta", "Adafactor", "NAdam", "LBFGS", "Muon")
 
 
@@ -26,6 +28,8 @@ _SCALE_FREE = ("Adam", "Lion", "RMSprop", "Rprop", "Adagrad", "Adadelta", "Adafa
 )
 def check_summed_loss(run: Any, *, max_update: float = 0.1, allow: Mapping[str, str] | None = None) -> Finding:
     """Ask whether training fails because the loss is a sum over the rows and the learning rate was meant for their mean.
+
+    Likewise means whose gradients are accumulated over many backwards for each step, not divided by their number.
 
     A sum is as good as a mean with a smaller rate, and Adam and its kin do not feel the difference: only where an optimizer
     that does takes large steps, and the loss then rises or overflows, is it called the cause.
@@ -45,11 +49,11 @@ def check_summed_loss(run: Any, *, max_update: float = 0.1, allow: Mapping[str, 
         raise ValueError(f"max_update: a ratio above 0 is needed, not {max_update!r}")
     if reason := no_steps(trace):
         return not_asked(reason)
-    summed = [f for f in trace.facts if f.kind in ("term", "targets") and _times(f) >= 8]
+    summed = [f for f in trace.facts if f.kind in ("term", "targets") and _times(trace, f) >= 8]
     optimizer = int(trace.steps["optimizer"][0])
     label = optimizer_label(trace, optimizer)
     if not summed:
-        return no_occasion("no loss that is a sum over rows was seen in the graphs of the losses")
+        return no_occasion("no loss that is a sum over rows, or over backwards, was seen in the graphs of the losses")
     if any(name in label for name in _SCALE_FREE):
         return no_occasion(f"{label} takes steps of the same size for a sum and a mean")
     ratio = _early_ratio(trace, optimizer)
@@ -57,9 +61,10 @@ def check_summed_loss(run: Any, *, max_update: float = 0.1, allow: Mapping[str, 
         return not_asked("the updates of the first steps were not recorded")
     by_name = {c.name: c for c in curves(trace)}
     kept, allowed = sift(allow, dict.fromkeys(f.who for f in summed))
-    failing = [f for f in summed if f.who in kept and f.who in by_name and _fails(by_name[f.who])]
+    overthrown = _overthrown(trace, optimizer)
+    failing = [f for f in summed if f.who in kept and f.who in by_name and (overthrown or _fails(by_name[f.who]))]
     if failing and ratio > max_update:
-        return _finding(failing[0], by_name[failing[0].who], label, ratio, max_update, allowed)
+        return _finding(trace, failing[0], by_name[failing[0].who], label, ratio, max_update, allowed)
     return Finding(
         ok=True,
         headline=f"the summed loss trains, or its first updates are {number(ratio)} of the weights (max_update={max_update:g})",
@@ -73,11 +78,21 @@ def check_summed_loss(run: Any, *, max_update: float = 0.1, allow: Mapping[str, 
 assert_no_summed_loss = asserting(check_summed_loss)
 
 
-def _times(fact: Fact) -> float:
-    """Return how many times its mean a loss is, 0 where it is no sum or that is not known."""
+def _times(trace: Trace, fact: Fact) -> float:
+    """Return how many times its mean what a step adds up is, 0 where it is no sum or that is not known."""
     d = fact.details
-    known = d.get("reduction") == "sum" and d.get("loss") not in ("", "product", None)
-    return abs(float(d["factor"])) * int(d.get("rows", 0)) if known and d.get("factor") is not None else 0.0
+    if d.get("loss") in ("", "product", None) or d.get("factor") is None:
+        return 0.0
+    count = {"sum": int(d.get("rows", 0)), "mean": _accumulated(trace, fact)}.get(str(d.get("reduction")), 0)
+    return abs(float(d["factor"])) * count
+
+
+def _accumulated(trace: Trace, fact: Fact) -> int:
+    """Return over how many backwards of this loss the gradients of a step are accumulated, one optimizer making the steps."""
+    if fact.who not in trace.streams or not trace.n_steps or len(stepping(trace)) > 1:
+        return 0
+    mine = int((trace.losses["stream"] == trace.streams.index(fact.who)).sum())
+    return min(mine // trace.n_steps, int(np.median(trace.steps["backwards"])))
 
 
 def _early_ratio(trace: Trace, optimizer: int) -> float | None:
@@ -92,26 +107,46 @@ def _early_ratio(trace: Trace, optimizer: int) -> float | None:
     return float(np.median(ratios))
 
 
+def _overthrown(trace: Trace, optimizer: int) -> bool:
+    """Whether the first steps are what `updates.update_scale` fails on: the sum is why, though the loss came down a little."""
+    scale = scale_of(trace, optimizer)
+    return scale is not None and too_large(trace, scale, _OVERTHROWN) is not None
+
+
 def _fails(curve: Curve) -> bool:
     return bool(curve.finite.size < curve.value.size or not curve.late < curve.start)
 
 
 def _finding(
-    fact: Fact, curve: Curve, label: str, ratio: float, max_update: float, allowed: tuple[tuple[str, str], ...]
+    trace: Trace,
+    fact: Fact,
+    curve: Curve,
+    label: str,
+    ratio: float,
+    max_update: float,
+    allowed: tuple[tuple[str, str], ...],
 ) -> Finding:
-    rows = int(fact.details["rows"])
-    times = _times(fact)
+    times = _times(trace, fact)
+    summed = fact.details["reduction"] == "sum"
+    rows = counted(int(fact.details["rows"]), "row")
+    backwards = counted(_accumulated(trace, fact), "backward")
+    what = (
+        f"is a sum over {rows} ({fact.details['loss']}), {number(times)} times its mean"
+        if summed
+        else f"is accumulated over {backwards} for each step, and not divided by their number"
+    )
     shown = range(min(5, curve.value.size))
     return Finding(
         ok=False,
-        headline=f"the loss of '{fact.who}' is a sum over {counted(rows, 'row')} ({fact.details['loss']}), {number(times)} "
-        f"times its mean: the first updates of {label} are {number(ratio)} of the weights (max_update={max_update:g})",
+        headline=f"the loss of '{fact.who}' {what}: the first updates of {label} are "
+        f"{number(ratio)} of the weights (max_update={max_update:g})",
         culprit=fact.who,
         amount=ratio,
         limit=("max_update", max_update),
         step=fact.step,
         table=Table(("step", "loss"), tuple((int(curve.step[i]), float(curve.value[i])) for i in shown), 0),
         shows="The loss rises or overflows from these steps on: a learning rate that suits a mean is too high for the sum.",
-        next_step=f"use the mean (reduction='mean'), or divide the learning rate by {number(times)}",
+        next_step=("use the mean (reduction='mean')" if summed else "divide the loss by their number before backward")
+        + f", or divide the learning rate by {number(times)}",
         allowed=allowed,
     )

@@ -208,6 +208,23 @@ def first_gradient(trace: Trace, optimizer: int) -> float:
     return grad / weight
 
 
+def clip_cut(trace: Trace, optimizer: int) -> float:
+    """Return how many times smaller clipping made the gradients of an optimizer whose steps follow them, in each step.
+
+    0 where it cut less than a hundredfold (a guess) in any but a tenth of the steps, or a loss scale is in the gradients.
+    """
+    mine = trace.steps["optimizer"] == optimizer
+    left, used = trace.steps["grad_norm"][mine], trace.steps["grad_norm_used"][mine]
+    limits = trace.calls["value"][trace.of("clip")]
+    known = np.isfinite(left) & np.isfinite(used) & (used > 0)
+    if limits.size < 0.9 * left.size or not known.any() or (trace.steps["scale"][mine] > 1).any():
+        return 0.0
+    if not math.isfinite(middle(limits)) or not first_gradient(trace, optimizer) > 0:
+        return 0.0
+    times = left[known] / used[known]
+    return float(np.median(times)) if (times > 100).mean() >= 0.9 else 0.0
+
+
 def _norm(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> float:
     taken = np.fmax(values.astype(np.float64), 0.0)
     return float(np.sqrt((taken**2).sum()))

@@ -52,6 +52,30 @@ def test_the_same_steps_at_a_usual_rate_are_long_enough(made):
     assert_no_rate_too_low(made().trace())
 
 
+def clipped(made, times):
+    run = creeping(made, lr=0.1)
+    run.loss -= 0.1 * np.arange(200) / 200  # a little over 3% better than a constant answer
+    run.used = run.grad / times
+    run.order = [("forward", "zero_grad", "backward", "clip", "step")] * 200
+    run.values["clip"] = 1e-3
+    return check_rate_too_low(run.trace())
+
+
+def test_a_clip_limit_that_cuts_nearly_all_is_the_reason(made):
+    """The steps are held against the gradients as they were before."""
+    finding = clipped(made, 500)
+    assert finding.headline == (
+        "the clip limit 0.001 is too small (train.py:10): gradients of 0.3565 are clipped in every step of SGD, 500 times, and "
+        "all 200 steps together can take 0.007621 of its first level off the loss (min_reach=0.1)"
+    )
+    assert finding.next_step == "clip at the norm that gradients usually have, 0.4, or above"
+
+
+def test_a_clip_limit_that_leaves_a_good_part_is_not(made):
+    """Gradients cut to a twentieth are a matter of taste."""
+    assert clipped(made, 20).ok
+
+
 def test_a_loss_that_came_down_has_been_reached(made):
     """Whatever the sum says: a steep valley needs short steps."""
     run = made()

@@ -47,6 +47,12 @@ def test_a_sum_that_overflows_fails_too(failing):
     assert check_summed_loss(failing.trace()).failed
 
 
+def test_a_sum_that_overthrows_the_weights_and_recovers_a_little_fails_too(failing):
+    """The loss ends a tenth below its start, and was pushed far above it."""
+    failing.loss = np.concatenate([np.geomspace(10, 1e4, 5), np.full(195, 9.0)])
+    assert check_summed_loss(failing.trace()).failed
+
+
 def test_a_sum_that_trains_passes(failing, made):
     """However large its first steps."""
     failing.loss = made().loss
@@ -59,12 +65,38 @@ def test_a_sum_with_small_steps_is_not_the_cause(failing):
     assert check_summed_loss(failing.trace()).ok
 
 
+def accumulated(failing, factor):
+    failing.kept["facts"] = (Fact(kind="term", who=SITE, details={**SUM, "reduction": "mean", "factor": factor}),)
+    failing.kept["losses"] = {
+        "step": np.repeat(np.arange(200), 16),
+        "stream": np.zeros(3200, int),
+        "value": np.ones(3200),
+    }
+    failing.backwards[:] = 16
+    return check_summed_loss(failing.trace())
+
+
+def test_means_that_are_accumulated_and_not_divided_are_a_sum(failing):
+    """Sixteen backwards for each step, each of a whole mean."""
+    finding = accumulated(failing, 1.0)
+    assert finding.headline == (
+        "the loss of 'train.py:12' is accumulated over 16 backwards for each step, and not divided by their number: the first "
+        "updates of SGD are 1.385 of the weights (max_update=0.1)"
+    )
+    assert finding.next_step == ("divide the loss by their number before backward, or divide the learning rate by 16")
+
+
+def test_means_that_are_divided_are_no_sum(failing):
+    """loss / 16."""
+    assert not accumulated(failing, 1 / 16).failed
+
+
 @pytest.mark.parametrize("details", [{"reduction": "mean"}, {"factor": 1 / 64}, {"factor": None}, {"rows": 4}])
 def test_what_is_no_sum_is_not_asked(failing, details):
     """A mean, a sum that was divided, an unknown factor, few rows."""
     failing.kept["facts"] = (Fact(kind="term", who=SITE, details={**SUM, **details}),)
     assert check_summed_loss(failing.trace()).headline == (
-        "no loss that is a sum over rows was seen in the graphs of the losses"
+        "no loss that is a sum over rows, or over backwards, was seen in the graphs of the losses"
     )
 
 
