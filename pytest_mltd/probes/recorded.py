@@ -7,6 +7,7 @@ Imported once torch is.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import time
@@ -23,7 +24,7 @@ from pytest_mltd.core.asking import check, info
 from pytest_mltd.core.findings import Finding, not_asked
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Trace
-from pytest_mltd.probes import copies, model, sequences, targets, wiring
+from pytest_mltd.probes import axes, copies, model, sequences, targets, wiring
 from pytest_mltd.probes.copies import CannotAsk, Copy
 
 _MOST_BYTES: Final = 1 << 30  # of what a model holds and would be copied; a guess
@@ -144,8 +145,8 @@ def _batch_mixing(
 ) -> Finding:
     """Ask where each sample is a sequence with one target, and batches vary.
 
-    It counts only where a part of the model wants the batch on its second axis and is given it on the first. What else mixes
-    may do so on purpose: graphs, sets, clips, a discriminator that looks for variety.
+    It counts only where something takes the axis of the samples for another (`axes.misread`). What else mixes may do so on
+    purpose: graphs, sets, clips, a discriminator that looks for variety.
     """
     tensors = copies.named_tensors(subject.arguments)
     if len(tensors) != 1 or subject.targets is None:
@@ -161,11 +162,10 @@ def _batch_mixing(
     found = wiring.mixing(subject.ready(), axis, max(max_move, _SURE), allow)
     if found.ok:
         return found
-    second = {n for n, m in subject.model.named_modules() if getattr(m, "batch_first", None) is False}
-    shapes = _given_to(subject.ready(), second)
-    if not any(shape[:1] == (rows,) and len(shape) == 3 and shape[1] > 1 for shape in shapes):
+    said = axes.misread(subject.ready(), value)
+    if not said:
         return not_asked("samples are mixed, and nothing tells that they should not be")
-    return found
+    return dataclasses.replace(found, shows=said)
 
 
 def _eval_noise(subject: Subject, *, max_move: float = 1e-4, allow: Mapping[str, str] | None = None) -> Finding:
@@ -184,15 +184,19 @@ def _eval_noise(subject: Subject, *, max_move: float = 1e-4, allow: Mapping[str,
 
 
 def _targets_equal_inputs(subject: Subject, *, allow: Mapping[str, str] | None = None, **limits: Any) -> Finding:
-    """Ask it of labels only: in many an exercise a number is to be learned that is a multiple of one of its features."""
+    """Ask it of labels, and of numbers beside a table of measures and categories.
+
+    In many an exercise a number is to be learned that is a multiple of one of its features, which were all drawn alike.
+    """
     tensors = copies.named_tensors(subject.arguments)
     if len(tensors) != 1 or subject.targets is None:
         return not_asked("the model is not given one table of features, for which there are targets")
     (value,) = tensors.values()
     if value.dim() != 2 or not value.is_floating_point():
         return not_asked("the inputs are no table of features")
-    if subject.targets.is_floating_point() and not bool(((subject.targets == 0) | (subject.targets == 1)).all()):
-        return not_asked("the targets are numbers, not labels")
+    numbers = subject.targets.is_floating_point() and bool(((subject.targets != 0) & (subject.targets != 1)).any())
+    if numbers and not _of_many_kinds(value):
+        return not_asked("the targets are numbers, not labels, and the features are all of one kind")
     if subject.targets.dim() != 1 and tuple(subject.targets.shape[1:]) != (1,):
         return not_asked("there is not one target for each sample")
     return _undecorated(targets.check_targets_equal_inputs)(value, subject.targets, allow=allow, **limits)
@@ -213,6 +217,18 @@ def _unlearnable_labels(
     if not value.is_floating_point() or value.dim() < 2:
         return not_asked("the inputs are no numbers")
     return _undecorated(targets.check_unlearnable_labels)(value, subject.targets, allow=allow, **limits)
+
+
+def _of_many_kinds(table: Tensor) -> bool:
+    """Whether it has measures, hardly two alike, and a category, as what was gathered has and what was drawn has not."""
+    rows = table.shape[0]
+    values = [_distinct(column) for column in table.detach().cpu().unbind(1)[:_COLUMNS]]
+    return sum(n > rows // 2 for n in values) > _MEASURES and any(1 < n <= rows // 8 for n in values)
+
+
+def _distinct(values: Tensor) -> int:
+    found: Tensor = torch.unique(values)
+    return found.numel()
 
 
 def _undecorated(of: Callable[..., Finding]) -> Callable[..., Finding]:
@@ -248,19 +264,6 @@ def _samples_on_purpose(trace: Trace) -> bool:
     return max(seen.values(), default=0) >= _SAMPLED
 
 
-def _given_to(copy: Copy, names: Iterable[str]) -> list[tuple[int, ...]]:
-    """Return the shapes that modules, by name, are given."""
-    found: list[tuple[int, ...]] = []
-
-    def watch(name: str, side: str, value: Tensor) -> None:
-        if side == "in" and name in names:
-            found.append(tuple(value.shape))
-
-    with torch.no_grad():
-        copy.outputs(copy.arguments, watch=watch)
-    return found
-
-
 @contextlib.contextmanager
 def _listening_to_dropout() -> Iterator[list[str]]:
     """Tell of dropouts that drop although nobody told them to: ``F.dropout(x)``, attention with ``dropout_p=0.1``."""
@@ -289,6 +292,8 @@ def _listening_to_dropout() -> Iterator[list[str]]:
 
 _DROPOUTS: Final = ("dropout", "dropout1d", "dropout2d", "dropout3d")  # those whose third argument is on by default
 _NORMS: Final = (nn.GroupNorm, nn.LayerNorm, nn.modules.batchnorm._NormBase)
+_MEASURES: Final = 3  # beside the one that may be the target; a guess
+_COLUMNS: Final = 256  # of a table that are looked at
 _LATENT: Final = ("latent", "bottleneck", "logvar", "log_var", "codebook")
 ELSE: Final = (
     "not for this run, as far as it shows: mltd.assert_model_sound(model, inputs, loss=…, targets=…) asks them"

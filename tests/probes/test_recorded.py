@@ -206,6 +206,58 @@ def test_rows_that_belong_together_may_mix():
     )
 
 
+class Weighed(nn.Module):
+    """Elements weighed by a softmax over an axis."""
+
+    def __init__(self, axis):
+        super().__init__()
+        self.score, self.out, self.axis = nn.Linear(5, 1), nn.Linear(5, 2), axis
+
+    def forward(self, x):
+        return self.out((x * torch.softmax(self.score(x), self.axis)).sum(1))
+
+
+def test_a_softmax_over_the_samples_is_found():
+    """It is not what a set does whose members see each other."""
+    (found,) = probed(tag, Weighed(0)).failed
+    assert found.id == "model.batch_mixing"
+    assert found.shows == "A softmax runs over the first axis of 4 × 6 × 1, which counts the samples."
+    assert "model.batch_mixing" in {f.id for f in probed(tag, Weighed(1)).findings}
+
+
+def test_a_view_where_a_transpose_is_meant_is_found():
+    """The net gets the batch where it wants it, and samples that are made of pieces of others."""
+
+    class Viewed(Tagger):
+        def forward(self, x):
+            return self.out(self.rnn(x.view(6, len(x), 5))[0].mean(0))
+
+    (found,) = probed(tag, Viewed(False)).failed
+    assert found.shows.startswith("4 × 6 × 5 is viewed as 6 × 4 × 5")
+
+
+def regress(table, y):
+    """Train a number for each row."""
+    model = nn.Linear(table.shape[1], 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    for rows in torch.arange(len(y)).split(32):
+        optimizer.zero_grad()
+        F.mse_loss(model(table[rows]).squeeze(-1), y[rows]).backward()
+        optimizer.step()
+
+
+def test_a_number_among_its_own_features_is_found_in_a_table_of_many_kinds():
+    """Features that were drawn alike are an exercise, of which one may be asked for."""
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(96, 5, generator=g), torch.randn(96, generator=g)
+    x[:, 1] = (x[:, 1] > 0).float()
+    held = torch.cat([x, 3 * y[:, None] + 1], 1)
+    assert [f.culprit for f in probed(regress, held, y).failed] == ["column 5"]
+    assert "model.targets_equal_inputs" in {f.id for f in probed(regress, x, y).findings}
+    drawn = torch.randn(96, 5, generator=g)
+    assert why(probed(regress, drawn, 2 * drawn[:, 0]), "targets_equal_inputs").endswith("all of one kind")
+
+
 def test_dropout_that_nobody_told_is_found_where_the_program_evaluates():
     """Once each batch: one that answers again and again samples on purpose."""
     assert [f.id for f in probed(tag, Tagger(True, 0.5, told=False), evaluate=1).failed] == ["model.eval_noise"]
