@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_mltd.checks.runs.curves import no_steps, too_short
+from pytest_mltd.checks.runs.idling import never_stepped
 from pytest_mltd.checks.runs.places import (
     counted,
     held_by,
@@ -28,6 +29,8 @@ from pytest_mltd.core.findings import Finding, Table, not_asked
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import NOT_TAKEN, Parameter, Trace, as_trace
 
+_LONG = 100  # steps after which a group that waits for its turn has had it; a guess
+
 
 @check("run", explains=("losses.plateau", "losses.rate_too_low", "activations.*", "gradients.vanishing"), rank=15)
 def check_frozen_parameters(run: Any, *, fewest_steps: int = 4, allow: Mapping[str, str] | None = None) -> Finding:
@@ -35,7 +38,8 @@ def check_frozen_parameters(run: Any, *, fewest_steps: int = 4, allow: Mapping[s
 
     Asked of parameters that require a gradient and belong to a module that was used. Frozen on purpose are those with
     ``requires_grad=False``, those of a network in eval mode or under no_grad that no optimizer holds, and those of modules that
-    were never called. A branch that is left out in some steps is no fault.
+    were never called. A branch that is left out in some steps is no fault. Said too: parameters in a group whose learning rate
+    is zero in all of 100 steps or more, and those of an optimizer that is cleared for each backward and never steps.
 
     Args:
         run: a recording, a run or a trace.
@@ -49,6 +53,8 @@ def check_frozen_parameters(run: Any, *, fewest_steps: int = 4, allow: Mapping[s
     trace = as_trace(run)
     if not fewest_steps > 0:
         raise ValueError(f"fewest_steps: a number above zero is needed, not {fewest_steps!r}")
+    if (idle := never_stepped(trace, allow)) is not None:
+        return idle
     if reason := no_steps(trace) or not_recorded(trace, "gradients by parameter", "parameter_norms"):
         return not_asked(reason)
     if not trace.parameters:
@@ -56,7 +62,13 @@ def check_frozen_parameters(run: Any, *, fewest_steps: int = 4, allow: Mapping[s
     if reason := too_short(trace, trace.busiest, fewest_steps):
         return not_asked(reason)
     unreached = _unreached(trace, fewest_steps)
-    groups = [_left_out(trace), _orphans(trace, unreached), _cut_off(trace, unreached), _unmoved(trace)]
+    groups = [
+        _left_out(trace),
+        _orphans(trace, unreached),
+        _cut_off(trace, unreached),
+        _unmoved(trace),
+        _without_rate(trace),
+    ]
     kept, allowed = sift(allow, [name for group in groups for name in group.names])
     groups = [group.only(set(kept)) for group in groups]
     broken = next((group for group in groups if group.names), None)
@@ -289,6 +301,38 @@ def _unmoved(trace: Trace) -> _Group:
         "or something puts the old values back.",
         "compare the size of lr × gradient with the spacing of the parameter's dtype, and look for code that writes to them",
     )
+
+
+def _without_rate(trace: Trace) -> _Group:
+    """Parameters with gradients in a group whose learning rate is zero in every step, beside others that move.
+
+    A group that waits for its turn moves later in the run.
+    """
+    moved = trace.updates["update"]
+    asked = {i for i in stepping(trace) if _group_at_zero(trace, i)}
+    names = []
+    for i, p in enumerate(trace.parameters):
+        update = moved[:, i][moved[:, i] >= 0]
+        idle = update.size >= 4 and not (update > 0).any()
+        if idle and p.requires_grad and len(p.optimizers) == 1 and asked & set(p.optimizers):
+            grad = trace.parameter_norms["grad_used"][:, i]
+            if (grad > 0).mean() > 0.5:
+                names.append(p.name)
+    return _Group(
+        tuple(names),
+        "the learning rate of {} is zero in every step (never updated), in spite of gradients",
+        "The optimizer has parameter groups, and that of these has lr=0 throughout while others move: they keep their initial "
+        "values.",
+        "look at the rate that their group of the optimizer is given (an integer division, a factor that rounds to zero); if "
+        "they are meant to stay, requires_grad_(False)",
+    )
+
+
+def _group_at_zero(trace: Trace, optimizer: int) -> bool:
+    """Whether the lowest rate of an optimizer's groups is zero in all of its steps, and the highest in hardly any."""
+    mine = trace.steps["optimizer"] == optimizer
+    low, high = trace.steps["lr_lowest"][mine], trace.steps["lr"][mine]
+    return bool(mine.sum() >= _LONG and (low == 0).all() and (high > 0).mean() > 0.9)
 
 
 def _called(trace: Trace, p: Parameter) -> bool:

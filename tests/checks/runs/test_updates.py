@@ -11,7 +11,7 @@ from pytest_mltd.checks.runs.updates import (
     check_update_scale,
 )
 from pytest_mltd.core.findings import CheckFailed
-from pytest_mltd.core.traces import Fact, Trace
+from pytest_mltd.core.traces import CALLS, Fact, Trace
 
 
 def change(run, which, **values):
@@ -111,6 +111,81 @@ def test_steps_that_leave_a_parameter_unchanged_are_found(made):
     finding = check_frozen_parameters(run.trace())
     assert finding.culprit == "fc2.weight"
     assert "every step leaves 1 parameter unchanged, in spite of gradients" in finding.headline
+
+
+def group_at_zero(made, steps=200):
+    """The first layer's group has no rate, the other's has one."""
+    run = made(steps=steps)
+    made_trace = run.trace()
+    moved = np.array(made_trace.updates["update"])
+    moved[:, :2] = 0
+    run.kept["updates"] = {**made_trace.updates, "update": moved}
+    run.kept["steps"] = {**made_trace.steps, "lr_lowest": np.zeros(steps)}
+    return run
+
+
+def test_a_group_without_a_learning_rate_is_found(made):
+    """Gradients arrive and are multiplied by zero."""
+    finding = check_frozen_parameters(group_at_zero(made).trace())
+    assert finding.headline == (
+        "the learning rate of 2 parameters is zero in every step (never updated), in spite of gradients: 'fc1.weight' and "
+        "'fc1.bias' (272 of 544 values that should train)"
+    )
+
+
+def test_a_group_that_waits_for_its_turn_is_not(made):
+    """It thaws before the end; and a run may be too short to tell."""
+    run = group_at_zero(made)
+    run.kept["steps"]["lr_lowest"][150:] = 0.01
+    run.kept["updates"]["update"][-4:, :2] = 0.01
+    assert check_frozen_parameters(run.trace()).ok
+    assert check_frozen_parameters(group_at_zero(made, steps=60).trace()).ok
+
+
+def idling(made, fall=1.0, **kept):
+    """Backward and zero_grad in turn, 40 times, and no step."""
+    run = made(steps=0)
+    run.kept = {
+        "losses": {"step": np.zeros(40, int), "stream": np.zeros(40, int), "value": np.linspace(2.3, 2.3 * fall, 40)},
+        "calls": {
+            "kind": [CALLS.index(k) for k in ("zero_grad", "backward")] * 40,
+            "step": [0] * 80,
+            "site": [1, 2] * 40,
+        },
+        **kept,
+    }
+    return run.trace()
+
+
+def test_an_optimizer_that_never_steps_is_found(made):
+    """All that belongs to training, but the step."""
+    assert str(check_frozen_parameters(idling(made))) == (
+        "updates.frozen_parameters: SGD never steps: backward ran 40 times and zero_grad 40 times (train.py:11), every "
+        "optimizer step is skipped or missing\n"
+        "\n"
+        "    calls      times\n"
+        "    backward   40\n"
+        "    zero_grad  40\n"
+        "  > step       0\n"
+        "\n"
+        "    The 4 parameters that it holds keep their initial values; the loss begins at 2.3 and ends at 2.3.\n"
+        "    next: call optimizer.step() after backward; where a condition guards it (a loss scaler of your own, a check for "
+        "finite gradients), print which gradient fails it: NaN stays NaN at any loss scale"
+    )
+
+
+def test_a_loss_scale_that_keeps_falling_is_no_gain(made):
+    """The program's own scaler skips every step and halves the scale, and the loss with it."""
+    run = idling(made, losses={"step": [0] * 40, "stream": [0] * 40, "value": 2.3 * 0.5 ** np.arange(40)})
+    assert "It halves each time: its loss scale keeps falling." in check_frozen_parameters(run).shows
+
+
+def test_weights_that_are_moved_by_hand_need_no_step(made):
+    """The loss comes down, or the recorder saw them move; a person may say so too."""
+    assert not check_frozen_parameters(idling(made, fall=0.5)).asked
+    moved = (Fact(kind="manual_update", who="fc1.weight"),)
+    assert not check_frozen_parameters(idling(made, facts=moved)).asked
+    assert not check_frozen_parameters(idling(made), allow={"SGD": "only its gradients are wanted"}).asked
 
 
 def test_a_pattern_allows_a_whole_module(made):
