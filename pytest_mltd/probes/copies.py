@@ -9,6 +9,7 @@ import contextlib
 import copy
 import functools
 import io
+import itertools
 import math
 import random
 import time
@@ -191,7 +192,9 @@ def copied(model: torch.nn.Module, until: float = math.inf) -> torch.nn.Module:
         own = vars(module)
         for value in own.values():
             # torch refuses to copy what has a graph: the hidden state of the last batch, the weight of a weight norm
-            memo.update({id(t): t.detach().clone() for t in tensors_in(value) if t.grad_fn is not None})
+            for held in _held_in(value):
+                if isinstance(held, Tensor) and held.grad_fn is not None:
+                    memo[id(held)] = held.detach().clone()
         memo.update({id(own[name]): own[name] for name in _SHARED if _is_framework(own.get(name))})
     try:
         with torch.no_grad(), _random_states_kept(model):
@@ -216,28 +219,35 @@ def size(model: torch.nn.Module) -> int:
     held: dict[int, int] = {}
     for module in model.modules():
         for value in vars(module).values():
-            held.update(_bytes_in(value))
+            held.update({id(thing): _bytes(thing) for thing in _held_in(value)})
     return sum(held.values())
 
 
-def _bytes_in(value: Any, depth: int = 0) -> Iterator[tuple[int, int]]:
-    """Yield identity and bytes of the tensors and arrays in containers and in simple objects."""
-    if isinstance(value, Tensor):
-        if value.layout == torch.strided:
-            yield id(value), value.numel() * value.element_size()
-    elif isinstance(value, np.ndarray):
-        yield id(value), value.nbytes
+def _held_in(value: Any, depth: int = 0, left: list[int] | None = None) -> Iterator[Any]:
+    """Yield the tensors and arrays in containers and in simple objects, as far as the first so many values go."""
+    left = [_MOST_ITEMS] if left is None else left
+    left[0] -= 1
+    if isinstance(value, Tensor | np.ndarray):
+        yield value
     elif depth < _DEEPEST:
         if isinstance(value, Mapping):
-            value = list(value.values())
+            value = list(itertools.islice(value.values(), _MOST_ITEMS))
         elif not isinstance(value, list | tuple | torch.nn.Module | type):
             value = list(getattr(value, "__dict__", {}).values())
-        for item in value[:_MOST_ITEMS] if isinstance(value, list | tuple) else ():
-            yield from _bytes_in(item, depth + 1)
+        for item in value if isinstance(value, list | tuple) else ():
+            if left[0] <= 0:
+                return
+            yield from _held_in(item, depth + 1, left)
+
+
+def _bytes(held: Any) -> int:
+    if isinstance(held, np.ndarray):
+        return held.nbytes
+    return int(held.numel() * held.element_size()) if held.layout == torch.strided else 0
 
 
 _DEEPEST: Final = 4
-_MOST_ITEMS: Final = 10_000  # of a container that are looked at; a guess
+_MOST_ITEMS: Final = 10_000  # values that are looked at; a guess
 
 
 class _Memo(dict[int, Any]):

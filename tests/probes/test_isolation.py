@@ -306,6 +306,27 @@ def test_what_takes_long_to_copy_is_given_up(monkeypatch):
     assert len(tries) == 1
 
 
+def test_only_the_first_items_of_a_long_list_are_looked_at():
+    """A dataset in an attribute has millions; to go through them all takes seconds."""
+    from pytest_mltd.probes import copies
+
+    looked = []
+
+    class Sample(dict):
+        def values(self):
+            looked.append(1)
+            return super().values()
+
+    model = Reader()
+    model.samples = [Sample(x=1) for _ in range(copies._MOST_ITEMS + 500)]
+    copies.size(model)
+    assert 0 < len(looked) < copies._MOST_ITEMS
+    model.state = torch.ones(2, requires_grad=True) * 2
+    looked.clear()
+    copies.copied(model)
+    assert 0 < len(looked) < copies._MOST_ITEMS
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # of torch's own compiler
 def test_a_compiled_part_is_not_compiled_again():
     """To compile it anew for each copy takes seconds."""
