@@ -34,8 +34,13 @@ def misread(copy: Copy, value: Tensor) -> str:
             found.append(_on_second(name, second[name], given, rows))
 
     with torch.no_grad(), _Operations(value) as operations:
-        copy.outputs(copy.arguments, watch=watch)
-    return next(filter(None, (*found, *operations.found)), "")
+        answers = copy.outputs(copy.arguments, watch=watch)
+    # where there are as many answers for each sample as elements, or the table's columns are no elements, who shares out
+    # samples among answers has a softmax like that
+    elements = (value.dim() > 2 or not value.is_floating_point()) and all(
+        a.dim() < 2 or a.shape[1] != value.shape[1] for a in answers
+    )
+    return next(filter(None, (*found, *operations.views, *(operations.softmaxes if elements else ()))), "")
 
 
 def _on_second(name: str, module: nn.Module, given: Tensor, rows: int) -> str:
@@ -52,16 +57,17 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, value: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.found: list[str] = []
+        self.softmaxes: list[str] = []
+        self.views: list[str] = []
         self._shape = value.shape[:2]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         name = func._schema.name
         if name in _SOFTMAXES and len(args) > 1 and self._is_over_samples(*args[:2]):
-            self.found.append(f"A softmax runs over the first axis of {_size(args[0])}, which counts the samples.")
+            self.softmaxes.append(f"A softmax runs over the first axis of {_size(args[0])}, which counts the samples.")
         if name in _VIEWS and self._cuts_across(args[0], output):
-            self.found.append(
+            self.views.append(
                 f"{_size(args[0])} is viewed as {_size(output)}, which mixes the {self._shape[0]} samples: "
                 "transpose(0, 1) would not."
             )

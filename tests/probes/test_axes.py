@@ -55,6 +55,18 @@ def test_a_softmax_over_the_elements_is_not():
     assert told(First(0)) == ""
 
 
+def test_samples_may_be_shared_out_among_answers():
+    """As many answers as elements: nothing tells which of them the second axis counts."""
+
+    class Shares(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.flatten(1)).softmax(0)
+
+    assert told(Shares(18, 6)) == ""
+    assert told(Shares(18, 6), torch.randn(4, 18)) == ""
+    assert told(nn.Softmax(0), torch.randn(4, 18)) == ""
+
+
 @pytest.mark.parametrize("embedded", [False, True])
 def test_a_view_where_a_transpose_is_meant_is_told(embedded):
     """Of the inputs and of what became of them."""
