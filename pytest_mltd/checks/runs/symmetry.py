@@ -16,8 +16,16 @@ from pytest_mltd.core.findings import Finding, Table, no_occasion, not_asked
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Trace, as_trace
 
+_SYMPTOMS = (
+    "activations.saturation",
+    "activations.spread",
+    "activations.collapsed_batch",
+    "gradients.vanishing",
+    "losses.*",
+)
 
-@check("run", explains=("losses.*", "gradients.vanishing", "updates.update_scale"), rank=17, family="activations")
+
+@check("run", explains=(*_SYMPTOMS, "updates.update_scale"), rank=17, family="activations")
 def check_identical_units(
     run: Any, *, min_difference: float = 1e-4, min_looks: int = 4, allow: Mapping[str, str] | None = None
 ) -> Finding:
