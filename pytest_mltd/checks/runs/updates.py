@@ -243,10 +243,21 @@ def _unreached(trace: Trace, fewest_steps: int) -> list[Parameter]:
         if not arrived.any():
             never &= loose | (trace.losses["step"].size >= 0.5 * rows.size)  # backward ran, and reached none of them
         elif never[int(np.flatnonzero(arrived)[-1]) + 1 :].sum() == never.sum():
-            never &= loose  # only what comes after all that trains: an output nobody uses (a pooler, a spare head)
+            # Only what comes after all that trains: an output nobody uses (a pooler, a spare head); a net of its own, which
+            # the program calls with gradients by itself, is no spare.
+            never &= loose | _of_nets_called(trace, columns, arrived)
         known = {p.name for p in found}
         found += [p for p in (trace.parameters[i] for i in columns[never]) if p.requires_grad and p.name not in known]
     return found
+
+
+def _of_nets_called(trace: Trace, columns: NDArray[np.int64], arrived: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which parameters are of a root module none of which trains, called with gradients in half of the steps or more."""
+    roots = [root_of(trace, trace.parameters[i].name) for i in columns]
+    training = {root for root, reached in zip(roots, arrived, strict=True) if reached}
+    tracked = trace.of("forward") & (trace.calls["grad"] == 1)
+    cut = {r for r in set(roots) - training if _count(trace, tracked, r) >= 0.5 * trace.n_steps > 0}
+    return np.array([root in cut for root in roots], dtype=np.bool_)
 
 
 def _orphans(trace: Trace, unreached: list[Parameter]) -> _Group:

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from pytest_mltd.checks.runs.updates import (
     assert_no_frozen_parameters,
@@ -12,6 +13,7 @@ from pytest_mltd.checks.runs.updates import (
 )
 from pytest_mltd.core.findings import CheckFailed
 from pytest_mltd.core.traces import CALLS, Fact, Trace
+from pytest_mltd.recording.recorder import record
 
 
 def change(run, which, **values):
@@ -315,3 +317,19 @@ def test_a_clip_limit_that_always_decides_is_named(made):
     run.values["clip"] = 1e-9
     finding = check_update_scale(run.trace())
     assert "The clip limit 1e-09 always decides (train.py:10): it cuts gradients of" in finding.shows
+
+
+def test_a_net_of_its_own_that_no_gradient_reaches_is_no_spare_head():
+    """The second of two towers, whose output is detached: the program calls it at every step, and last of all."""
+    torch.manual_seed(0)
+    users, items = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
+    optimizer = torch.optim.SGD([*users.parameters(), *items.parameters()], lr=0.1)
+    x, y = torch.randn(16, 4), torch.randn(16)
+    with record() as run:
+        for _ in range(12):
+            optimizer.zero_grad()
+            torch.nn.functional.mse_loss((users(x) * items(x).detach()).sum(1), y).backward()
+            optimizer.step()
+    finding = check_frozen_parameters(run)
+    assert finding.failed
+    assert "items.weight" in finding.headline
