@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     from pytest_mltd.checks.runs import objective as objective
     from pytest_mltd.checks.runs import overfitting as overfitting
     from pytest_mltd.checks.runs import ownership as ownership
+    from pytest_mltd.checks.runs import posterior as posterior
     from pytest_mltd.checks.runs import precision as precision
     from pytest_mltd.checks.runs import rates as rates
     from pytest_mltd.checks.runs import reductions as reductions
+    from pytest_mltd.checks.runs import symmetry as symmetry
     from pytest_mltd.checks.runs import underflow as underflow
     from pytest_mltd.checks.runs import updates as updates
     from pytest_mltd.checks.runs.activations import *
@@ -50,9 +52,11 @@ if TYPE_CHECKING:
     from pytest_mltd.checks.runs.objective import *
     from pytest_mltd.checks.runs.overfitting import *
     from pytest_mltd.checks.runs.ownership import *
+    from pytest_mltd.checks.runs.posterior import *
     from pytest_mltd.checks.runs.precision import *
     from pytest_mltd.checks.runs.rates import *
     from pytest_mltd.checks.runs.reductions import *
+    from pytest_mltd.checks.runs.symmetry import *
     from pytest_mltd.checks.runs.underflow import *
     from pytest_mltd.checks.runs.updates import *
     from pytest_mltd.checks.tables import leakage as leakage

@@ -245,7 +245,7 @@ def _unreached(trace: Trace, fewest_steps: int) -> list[Parameter]:
         elif never[int(np.flatnonzero(arrived)[-1]) + 1 :].sum() == never.sum():
             # Only what comes after all that trains: an output nobody uses (a pooler, a spare head); a net of its own, which
             # the program calls with gradients by itself, is no spare.
-            never &= loose | _of_nets_called(trace, columns, arrived)
+            never &= loose | _of_nets_called(trace, columns, np.asarray(arrived))
         known = {p.name for p in found}
         found += [p for p in (trace.parameters[i] for i in columns[never]) if p.requires_grad and p.name not in known]
     return found
