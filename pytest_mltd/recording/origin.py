@@ -94,7 +94,7 @@ def locate_nonfinite(
             hooks.leave(listener)
 
     with contextlib.ExitStack() as afterwards:
-        put_back = _kept(random=seed is None)
+        put_back = _kept((train, args, kwargs), random=seed is None)
         afterwards.callback(put_back)
         return dataclasses.replace(_located(attempt, put_back), id=ID)
 
@@ -199,8 +199,28 @@ def _stayed_finite(finder: Finder) -> Finding:
     )
 
 
-def _kept(random: bool) -> Callable[[], None]:
-    """Return what puts living tensors, buffers, optimizers and (if asked) random states back as they are now."""
+def _tensors_of(program: Any) -> list[Any]:
+    """Return the tensors among the arguments of a training function, and those that its code reaches by name."""
+    import torch
+
+    from pytest_mltd.recording.forwards import tensors_in
+
+    train, args, kwargs = program
+    function = getattr(train, "__func__", train)
+    named = [*getattr(getattr(train, "__self__", None), "__dict__", {}).values()]
+    named += getattr(function, "__globals__", {}).values()
+    for cell in getattr(function, "__closure__", None) or ():
+        with contextlib.suppress(ValueError):  # an empty one
+            named.append(cell.cell_contents)
+    return [*tensors_in((args, kwargs)), *(v for v in named if issubclass(type(v), torch.Tensor))]
+
+
+def _kept(program: Any, random: bool) -> Callable[[], None]:
+    """Return what puts modules, optimizers, the program's own tensors and (if asked) random states back as they are now.
+
+    Tensors are taken from what holds them, never from the garbage collector: it also knows some that were never made whole,
+    and to look at one of those ends the process.
+    """
     import torch
 
     from pytest_mltd.recording import lanes, seeds
@@ -208,8 +228,10 @@ def _kept(random: bool) -> Callable[[], None]:
 
     modules: list[torch.nn.Module] = living(torch.nn.Module)
     buffers = [b for m in modules for b in m.buffers(recurse=False)]
-    leaves = [t for t in living(torch.Tensor) if t.requires_grad and t.is_leaf]
-    tensors = {id(t): t for t in (*buffers, *leaves) if lanes.plain(t) is not None and not t.is_inference()}
+    held = [p for m in modules for p in m.parameters(recurse=False)]
+    held += [p for o in living(torch.optim.Optimizer) for group in o.param_groups for p in group["params"]]
+    held += [t for t in _tensors_of(program) if t.requires_grad and t.is_leaf]
+    tensors = {id(t): t for t in (*buffers, *held) if lanes.plain(t) is not None and not t.is_inference()}
     values = [(t, t.detach().clone(), None if t.grad is None else t.grad.detach().clone()) for t in tensors.values()]
     optimizers = [(o, copy.deepcopy(o.state_dict())) for o in living(torch.optim.Optimizer)]
     modes = [(m, m.training) for m in modules]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.data import DataLoader, TensorDataset
 
-from pytest_mltd.recording import checkpoints, hooks
+from pytest_mltd.recording import checkpoints, hooks, naming
 from pytest_mltd.recording.operations import Operations
 from pytest_mltd.recording.origin import locate_nonfinite
 
@@ -576,3 +576,21 @@ def test_a_scaler_that_skips_for_ever(complaints):
             scaler.update()
 
     found_at(train, "sqrt", "backward", 0, train, complaints=complaints)
+
+
+def test_tensors_are_never_taken_from_the_garbage_collector(monkeypatch):
+    """It knows some that were never made whole; to look at one ended the process. A closure's own is put back all the same."""
+    asked = []
+    monkeypatch.setattr(naming, "living", lambda kind, real=naming.living: asked.append(kind) or real(kind))
+    weight = torch.ones(3, requires_grad=True)
+
+    def train():
+        for _ in range(3):
+            (torch.rand(5, 3) @ weight).mean().backward()
+            with torch.no_grad():
+                weight.sub_(weight.grad)
+
+    assert not locate_nonfinite(train).asked
+    assert weight.tolist() == [1, 1, 1]
+    assert asked
+    assert torch.Tensor not in asked
