@@ -215,15 +215,25 @@ def _tensors_of(program: Any) -> list[Any]:
     return [*tensors_in((args, kwargs)), *(v for v in named if issubclass(type(v), torch.Tensor))]
 
 
+def _can_be_kept(tensor: Any) -> bool:
+    """Whether a tensor can be copied and written again: a plain one whose storage holds all of it."""
+    from pytest_mltd.recording import lanes
+
+    if lanes.plain(tensor) is None or tensor.is_inference():
+        return False
+    last = tensor.storage_offset() + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    return bool(tensor.numel() == 0 or tensor.untyped_storage().nbytes() >= (last + 1) * tensor.element_size())
+
+
 def _kept(program: Any, random: bool) -> Callable[[], None]:
     """Return what puts modules, optimizers, the program's own tensors and (if asked) random states back as they are now.
 
-    Tensors are taken from what holds them, never from the garbage collector: it also knows some that were never made whole,
-    and to look at one of those ends the process.
+    Tensors are taken from what holds them. One whose memory was freed (as sharded training frees weights) is left alone: to
+    copy it ends the process.
     """
     import torch
 
-    from pytest_mltd.recording import lanes, seeds
+    from pytest_mltd.recording import seeds
     from pytest_mltd.recording.naming import living
 
     modules: list[torch.nn.Module] = living(torch.nn.Module)
@@ -231,7 +241,7 @@ def _kept(program: Any, random: bool) -> Callable[[], None]:
     held = [p for m in modules for p in m.parameters(recurse=False)]
     held += [p for o in living(torch.optim.Optimizer) for group in o.param_groups for p in group["params"]]
     held += [t for t in _tensors_of(program) if t.requires_grad and t.is_leaf]
-    tensors = {id(t): t for t in (*buffers, *held) if lanes.plain(t) is not None and not t.is_inference()}
+    tensors = {id(t): t for t in (*buffers, *held) if _can_be_kept(t)}
     values = [(t, t.detach().clone(), None if t.grad is None else t.grad.detach().clone()) for t in tensors.values()]
     optimizers = [(o, copy.deepcopy(o.state_dict())) for o in living(torch.optim.Optimizer)]
     modes = [(m, m.training) for m in modules]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.data import DataLoader, TensorDataset
 
-from pytest_mltd.recording import checkpoints, hooks, naming
+from pytest_mltd.recording import checkpoints, hooks
 from pytest_mltd.recording.operations import Operations
 from pytest_mltd.recording.origin import locate_nonfinite
 
@@ -578,10 +578,8 @@ def test_a_scaler_that_skips_for_ever(complaints):
     found_at(train, "sqrt", "backward", 0, train, complaints=complaints)
 
 
-def test_tensors_are_never_taken_from_the_garbage_collector(monkeypatch):
-    """It knows some that were never made whole; to look at one ended the process. A closure's own is put back all the same."""
-    asked = []
-    monkeypatch.setattr(naming, "living", lambda kind, real=naming.living: asked.append(kind) or real(kind))
+def test_what_a_closure_trains_is_put_back():
+    """A bare tensor, that no module and no optimizer holds."""
     weight = torch.ones(3, requires_grad=True)
 
     def train():
@@ -592,5 +590,11 @@ def test_tensors_are_never_taken_from_the_garbage_collector(monkeypatch):
 
     assert not locate_nonfinite(train).asked
     assert weight.tolist() == [1, 1, 1]
-    assert asked
-    assert torch.Tensor not in asked
+
+
+def test_a_weight_whose_memory_was_freed_is_left_alone():
+    """Sharded training frees weights of modules that live on; to copy one ended the process."""
+    freed = nn.Linear(300, 300)
+    freed.weight.detach().untyped_storage().resize_(0)
+    assert locate_nonfinite(fit, log_of_zero).details["operation"] == "log"
+    assert freed.weight.untyped_storage().nbytes() == 0
