@@ -234,6 +234,7 @@ def _kept(program: Any, random: bool) -> Callable[[], None]:
     import torch
 
     from pytest_mltd.recording import seeds
+    from pytest_mltd.recording.forwards import tensors_in
     from pytest_mltd.recording.naming import living
 
     modules: list[torch.nn.Module] = living(torch.nn.Module)
@@ -241,9 +242,10 @@ def _kept(program: Any, random: bool) -> Callable[[], None]:
     held = [p for m in modules for p in m.parameters(recurse=False)]
     held += [p for o in living(torch.optim.Optimizer) for group in o.param_groups for p in group["params"]]
     held += [t for t in _tensors_of(program) if t.requires_grad and t.is_leaf]
-    tensors = {id(t): t for t in (*buffers, *held) if _can_be_kept(t)}
+    tensors = {id(t): t for t in (*buffers, *held) if _can_be_kept(t) and (t.grad is None or _can_be_kept(t.grad))}
     values = [(t, t.detach().clone(), None if t.grad is None else t.grad.detach().clone()) for t in tensors.values()]
-    optimizers = [(o, copy.deepcopy(o.state_dict())) for o in living(torch.optim.Optimizer)]
+    whole = (o for o in living(torch.optim.Optimizer) if all(map(_can_be_kept, tensors_in(list(o.state.values())))))
+    optimizers = [(o, copy.deepcopy(o.state_dict())) for o in whole]
     modes = [(m, m.training) for m in modules]
     state = seeds.snapshot() if random else None
 

@@ -594,7 +594,12 @@ def test_what_a_closure_trains_is_put_back():
 
 def test_a_weight_whose_memory_was_freed_is_left_alone():
     """Sharded training frees weights of modules that live on; to copy one ended the process."""
-    freed = nn.Linear(300, 300)
-    freed.weight.detach().untyped_storage().resize_(0)
+    freed, others = nn.Linear(300, 300), nn.Linear(300, 300)
+    optimizer = torch.optim.SGD(others.parameters(), lr=0.1, momentum=0.9)
+    others(torch.ones(1, 300)).sum().backward()
+    optimizer.step()
+    freed_too = others.bias.grad, optimizer.state[others.weight]["momentum_buffer"]
+    for tensor in (freed.weight.detach(), *freed_too):
+        tensor.untyped_storage().resize_(0)
     assert locate_nonfinite(fit, log_of_zero).details["operation"] == "log"
     assert freed.weight.untyped_storage().nbytes() == 0
