@@ -243,7 +243,8 @@ def _kept(program: Any, random: bool) -> Callable[[], None]:
     held += [p for o in living(torch.optim.Optimizer) for group in o.param_groups for p in group["params"]]
     held += [t for t in _tensors_of(program) if t.requires_grad and t.is_leaf]
     tensors = {id(t): t for t in (*buffers, *held) if _can_be_kept(t) and (t.grad is None or _can_be_kept(t.grad))}
-    values = [(t, t.detach().clone(), None if t.grad is None else t.grad.detach().clone()) for t in tensors.values()]
+    values = [(t, t.detach().clone()) for t in tensors.values()]
+    gradients = [(t, t.grad, None if t.grad is None else t.grad.detach().clone()) for t in tensors.values()]
     whole = (o for o in living(torch.optim.Optimizer) if all(map(_can_be_kept, tensors_in(list(o.state.values())))))
     optimizers = [(o, copy.deepcopy(o.state_dict())) for o in whole]
     modes = [(m, m.training) for m in modules]
@@ -251,9 +252,12 @@ def _kept(program: Any, random: bool) -> Callable[[], None]:
 
     def put_back() -> None:
         with torch.no_grad():
-            for tensor, value, gradient in values:
+            for tensor, value in values:
                 tensor.copy_(value)
-                tensor.grad = gradient
+            for tensor, gradient, value in gradients:
+                tensor.grad = gradient  # the caller's own, which a run may have added to
+                if gradient is not None and value is not None:
+                    gradient.copy_(value)
         for optimizer, known in optimizers:
             optimizer.load_state_dict(copy.deepcopy(known))
         for module, mode in modes:

@@ -603,3 +603,18 @@ def test_a_weight_whose_memory_was_freed_is_left_alone():
         tensor.untyped_storage().resize_(0)
     assert locate_nonfinite(fit, log_of_zero).details["operation"] == "log"
     assert freed.weight.untyped_storage().nbytes() == 0
+
+
+def test_a_gradient_that_lay_there_is_put_back_as_it_was():
+    """Both runs add to it; it is the caller's own tensor, before and after."""
+    weight = torch.ones(3, requires_grad=True)
+    weight.grad = own = torch.full((3,), 7.0)
+
+    def train():
+        (weight * 2).sum().backward()
+        (weight - 2).sqrt().sum().backward()
+
+    found = locate_nonfinite(train)
+    assert found.details["operation"] == "sqrt", str(found)
+    assert weight.grad is own
+    assert own.tolist() == [7, 7, 7]
