@@ -144,6 +144,8 @@ class Threads:
         self._undo.close()
 
     def _hold(self, torch: Any, undo: contextlib.ExitStack) -> None:
+        if os.getpid() != self._home:
+            return  # a child that imports torch itself: it has no children, and computes on the threads that it should
         real = torch.set_num_threads
         self.wanted = torch.get_num_threads()
         undo.callback(lambda: real(self.wanted or 1))

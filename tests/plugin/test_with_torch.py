@@ -65,6 +65,19 @@ def test_a_suite_that_trains(pytester, monkeypatch):
     assert "without a seed at test_train.py:34" in text
 
 
+def test_torch_imported_by_the_run_alone_has_its_threads_both_times(pytester, monkeypatch):
+    """As a test that `--write-test` makes: it names a script and imports nothing. Bits are compared on two threads."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    script = BODY.split("def test_same")[0].replace("import pytest\n", "")
+    pytester.makepyfile(train=script + "if __name__ == '__main__':\n    torch.manual_seed(0)\n    train()\n")
+    pytester.makepyfile(
+        test_found="import pytest_mltd as mltd\ndef test_it():\n    mltd.assert_healthy(mltd.run('train.py'))\n"
+    )
+    result = pytester.runpytest_subprocess("-p", "no:randomly", "-p", "no:xdist", "--mltd-repro", "--mltd-steps=12")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines("*test_found.py::test_it*passed 2 of 2, bit for bit*")
+
+
 def test_a_slice(pytester):
     """`--mltd-slice` cuts the loaders of an unedited training, without `--mltd-repro` and with it."""
     pytester.makepyfile(
