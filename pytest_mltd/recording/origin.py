@@ -254,10 +254,10 @@ def _kept(program: Any, random: bool) -> Callable[[], None]:
         with torch.no_grad():
             for tensor, value in values:
                 tensor.copy_(value)
-            for tensor, gradient, value in gradients:
-                tensor.grad = gradient  # the caller's own, which a run may have added to
-                if gradient is not None and value is not None:
-                    gradient.copy_(value)
+            for tensor, own, as_it_was in gradients:
+                tensor.grad = own  # the caller's tensor, which a run may have added to
+                if own is not None and as_it_was is not None:
+                    own.copy_(as_it_was)
         for optimizer, known in optimizers:
             optimizer.load_state_dict(copy.deepcopy(known))
         for module, mode in modes:
