@@ -171,7 +171,7 @@ def nan_in_gradient(planting: Planting) -> Iterator[None]:
         parameter = next(iter(_with_gradient(optimizer)), None)
         if steps[0] == 11 and parameter is not None:
             planting.harmed()
-            parameter.grad.view(-1)[0] = float("nan")
+            parameter.grad[(0,) * parameter.grad.dim()] = float("nan")
 
     with before_step(planting, spoil, with_closures=False):
         yield

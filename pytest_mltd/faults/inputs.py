@@ -108,5 +108,5 @@ def _batches(planting: Planting, change: Callable[[int, Any], Any]) -> contextli
 
 def _with_first(batch: Any, value: float) -> Any:
     changed = batch.clone()
-    changed.view(-1)[0] = value
+    changed[(0,) * changed.dim()] = value  # no view: channels may be last
     return changed

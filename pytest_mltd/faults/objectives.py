@@ -95,15 +95,27 @@ def targets_unscaled(planting: Planting) -> Iterator[None]:
     needs="second cross entropy with class labels in training",
 )
 def labels_ignored(planting: Planting) -> Iterator[None]:
+    import torch
+
+    from pytest_mltd.faults.taps import in_training
+    from pytest_mltd.recording.patches import patched
+
     calls = [0]
 
-    def ignore(given: Any, target: Any) -> Any:
-        calls[0] += 1
-        if calls[0] % 2 or target.is_floating_point():
-            return None
-        return given, target.new_full(target.shape, -100)
+    def wrap(original: Any) -> Any:
+        def loss(
+            given: Any, target: Any, weight: Any = None, reduction: int = 1, ignored: int = -100, *rest: Any
+        ) -> Any:
+            if in_training(given) and not planting.idle and not target.is_floating_point():
+                calls[0] += 1
+                if calls[0] % 2 == 0:
+                    planting.harmed()
+                    target = target.new_full(target.shape, ignored)
+            return original(given, target, weight, reduction, ignored, *rest)
 
-    with _loss(planting, "cross_entropy_loss", ignore):
+        return loss
+
+    with patched(torch._C._nn, "cross_entropy_loss", wrap):
         yield
 
 

@@ -52,16 +52,18 @@ def rate_zero(planting: Planting) -> Iterator[None]:
 def rate_jumps(planting: Planting) -> Iterator[None]:
     steps = [0]
 
-    def jump(group: dict[str, Any]) -> bool:
+    def count(optimizer: Any) -> None:
         steps[0] += 1
-        if steps[0] != 41 or "lr" not in group:
+
+    def jump(group: dict[str, Any]) -> bool:
+        if steps[0] != 41 or group.get("lr") is None:
             return False
         group["lr"] = group["lr"] * 1e4
         return True
 
-    from pytest_mltd.faults.taps import settings_in_step
+    from pytest_mltd.faults.taps import before_step, settings_in_step
 
-    with settings_in_step(planting, jump):
+    with before_step(planting, count), settings_in_step(planting, jump):
         yield
 
 
@@ -100,7 +102,7 @@ def decay_decides(planting: Planting) -> Iterator[None]:
     from pytest_mltd.faults.taps import settings_in_step
 
     def decay(group: dict[str, Any]) -> bool:
-        if "weight_decay" not in group or not float(group["lr"]) > 0:
+        if "weight_decay" not in group or not float(group.get("lr") or 0) > 0:
             return False
         group["weight_decay"] = 0.5 / float(group["lr"])
         return True
@@ -247,7 +249,7 @@ def _setting(planting: Planting, name: str, change: Any) -> Any:
     from pytest_mltd.faults.taps import settings_in_step
 
     def changed(group: dict[str, Any]) -> bool:
-        if name not in group:
+        if group.get(name) is None:  # an optimizer that finds its rate by itself holds None
             return False
         before, group[name] = group[name], change(group[name])
         return bool(before != group[name])

@@ -53,7 +53,7 @@ def nan_weight(planting: Planting) -> Iterator[None]:
     def spoil(weight: Any) -> None:
         if not done:
             done.append(weight)
-            weight.view(-1)[0] = float("nan")
+            weight[(0,) * weight.dim()] = float("nan")
 
     with _weights(planting, spoil):
         yield

@@ -234,3 +234,56 @@ def test_the_catalogue_is_read_without_torch():
         "import sys, pytest_mltd.faults as f; f.catalogue(); sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["nan_in_batch", "infinity_in_batch", "nan_weight", "nan_in_gradient"])
+def test_a_value_is_spoiled_whatever_the_memory_format(name):
+    """With channels last no flat view of a batch, a weight or a gradient can be had."""
+    model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    x = torch.ones(2, 3, 5, 5).to(memory_format=torch.channels_last)
+    with planted(name) as planting:
+        for _ in range(12):
+            optimizer.zero_grad()
+            model(x).sum().backward()
+            optimizer.step()
+    assert planting.took
+    assert not model.weight.isfinite().all()
+
+
+def test_labels_are_ignored_by_the_programs_own_number():
+    """A program whose padding is label 0 has no label -100."""
+    given, target = torch.zeros(4, 3, requires_grad=True), torch.tensor([1, 2, 1, 2])
+    with planted("labels_ignored") as planting:
+        losses = [functional.cross_entropy(given, target, ignore_index=0) for _ in range(2)]
+    assert planting.took
+    assert [bool(loss.isnan()) for loss in losses] == [False, True]
+
+
+def test_the_41st_step_is_counted_by_steps_and_jumps_in_every_group():
+    """Two groups do not make it the 21st; all of them jump in it."""
+    parameters = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    optimizer = torch.optim.SGD([{"params": [p]} for p in parameters], lr=1.0)
+    with planted("rate_jumps") as planting:
+        for step in range(41):
+            for p in parameters:
+                p.grad = torch.ones(1)
+            assert not planting.took, step
+            optimizer.step()
+    assert planting.took
+    assert [p.item() for p in parameters] == [-10040.0, -10040.0]
+
+
+@pytest.mark.parametrize("name", ["rate_too_high", "rate_too_low", "rate_zero", "rate_jumps", "decay_decides"])
+def test_an_optimizer_that_finds_its_rate_by_itself_is_left_alone(name):
+    """Its groups hold None for a rate, as Adafactor's do: nothing to multiply."""
+
+    class Own(torch.optim.Optimizer):
+        def step(self):
+            """Leave everything."""
+
+    optimizer = Own([nn.Parameter(torch.zeros(1))], {"lr": None, "weight_decay": 0.0})
+    with planted(name) as planting:
+        for _ in range(41):
+            optimizer.step()
+    assert not planting.took
