@@ -42,5 +42,8 @@ def steps_table(trace: Trace, step: int, curve: Curve | None, ahead: int = 0) ->
     shown = mine[max(0, place - 3) : place + 1 + ahead]
     # of a log it is not known whether its norm is the one before clipping
     norms = trace.steps["grad_norm_used" if trace.level != "scalars" else "grad_norm"]
-    rows = tuple((int(i), float(trace.steps["loss"][i]), float(norms[i]), float(trace.steps["lr"][i])) for i in shown)
-    return Table(("step", "loss", "gradient norm", "lr"), rows, culprit=int(np.searchsorted(shown, step)))
+    columns = {"loss": trace.steps["loss"], "gradient norm": norms, "lr": trace.steps["lr"]}
+    if trace.level == "scalars":  # a column of NaN beside the loss would read as if that had gone wrong first
+        columns = {n: c for n, c in columns.items() if n == "loss" or not np.isnan(c).all()}
+    rows = tuple((int(i), *(float(c[i]) for c in columns.values())) for i in shown)
+    return Table(("step", *columns), rows, culprit=int(np.searchsorted(shown, step)))

@@ -86,6 +86,10 @@ def check_explosion(
     if reason := no_steps(trace) or too_short(trace, trace.busiest, warmup + 1):
         return not_asked(reason)
     if not np.isfinite(trace.steps["grad_norm_used"]).any():
+        if trace.level == "scalars" and np.isfinite(trace.steps["grad_norm"]).any():
+            return not_asked(
+                "a log's gradient norm is mostly the one before clipping, and what the steps used is not known"
+            )
         return not_asked(not_recorded(trace, "gradient norms", "parameter_norms") or "no gradient norm is known")
     worst, failed = 1.0, []
     for optimizer in stepping(trace):

@@ -196,8 +196,7 @@ class _Pair:
 
     @property
     def alike(self) -> bool:
-        """Whether both are of one scale: the first validation is near the level at which training began, or then "
-        "was."""
+        """Whether both are of one scale: the first validation is near the level at which training began, or then was."""
         first = float(self.val.value[0])
         low = min(self.start, float(self.beside[0]))
         return low / 3 <= first <= 3 * self.start
@@ -393,8 +392,8 @@ def _both(pair: _Pair, at: int) -> Table:
 
 def _unlike(pair: _Pair) -> str:
     return (
-        f"'{pair.val.name}' begins at {number(float(pair.val.value[0]))}, the training loss at {number(pair.start)}: "
-        "they are not of one scale"
+        f"'{pair.val.name}' is first seen at step {int(pair.val.step[0]):,}, with {number(float(pair.val.value[0]))}; the "
+        f"training loss began at {number(pair.start)} and was {number(float(pair.beside[0]))} there: not of one scale"
     )
 
 

@@ -1,5 +1,7 @@
 """Gradients that are not finite, explode, vanish, or were left over."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -374,3 +376,11 @@ def test_a_gradient_after_which_the_loss_stays_high_is_one(made):
     """It does not come down again, or is far above any start."""
     assert check_explosion(jumped(made, np.full(100, 2.0))).failed
     assert check_explosion(jumped(made, 90.0 * 0.99 ** np.arange(100))).failed
+
+
+def test_the_norm_of_a_log_is_not_judged_and_not_denied():
+    """It stands in the log, mostly as the one before clipping: that is the reason, and not that it is missing."""
+    log = Trace.from_scalars({"loss": np.linspace(2, 1, 40), "grad_norm": np.ones(40)})
+    steps = {**log.steps, "grad_norm": np.ones(40), "grad_norm_used": np.full(40, np.nan)}
+    headline = check_explosion(dataclasses.replace(log, steps=steps)).headline
+    assert headline == "a log's gradient norm is mostly the one before clipping, and what the steps used is not known"

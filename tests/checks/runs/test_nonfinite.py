@@ -25,10 +25,10 @@ def test_norms_that_stay_bad_in_a_log_are_found():
     assert str(finding) == (
         "gradients.nonfinite: the gradients are not finite from step 20 on, while the loss there is 0\n"
         "\n"
-        "    step  loss  gradient norm  lr\n"
-        "    0     2     1              NaN\n"
-        "    10    1.5   1.2            NaN\n"
-        "  > 20    0     NaN            NaN\n"
+        "    step  loss  gradient norm\n"
+        "    0     2     1\n"
+        "    10    1.5   1.2\n"
+        "  > 20    0     NaN\n"
         "\n"
         "    A finite loss has a gradient that is not: sqrt or norm at zero, a division or log behind torch.where, "
         "an overflow.\n"
@@ -68,3 +68,11 @@ def test_what_the_recorder_saw_live_is_told():
     finding = check_nonfinite(dataclasses.replace(trace, facts=(held,)))
     assert finding.culprit == "data"
     assert ", which the data held already" in finding.headline
+
+
+def test_a_log_shows_only_what_was_logged():
+    """A column of NaN beside the loss reads as if the gradients had gone first."""
+    log = Trace.from_scalars({"loss": [0.9, 0.8, 0.7, float("nan"), float("nan")]})
+    finding = check_nonfinite(log)
+    assert finding.failed
+    assert finding.table.columns == ("step", "loss")

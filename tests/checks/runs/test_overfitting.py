@@ -219,7 +219,8 @@ def test_one_validation_of_another_scale_has_nothing_to_be_held_against(made):
     """Nor has one that begins when training is nearly through."""
     finding = check_generalisation_gap(validated(made(), [423.0], AT[-1:]))
     assert not finding.asked
-    assert "not of one scale" in finding.headline
+    assert "is first seen at step" in finding.headline
+    assert finding.headline.endswith("there: not of one scale")
     assert not check_generalisation_gap(validated(made(), np.full(10, 423.0), AT[10:])).asked
 
 
