@@ -10,7 +10,17 @@ import numpy as np
 
 from pytest_mltd.checks.runs.curves import Floats, Steps, no_steps, too_short
 from pytest_mltd.checks.runs.excerpts import curve_of
-from pytest_mltd.checks.runs.places import counted, held_by, made_at, middle, not_recorded, optimizer_label, stepping
+from pytest_mltd.checks.runs.places import (
+    counted,
+    gradients_at,
+    held_by,
+    made_at,
+    middle,
+    not_recorded,
+    optimizer_label,
+    stepping,
+    update_rows,
+)
 from pytest_mltd.core.asking import asserting, check, sift
 from pytest_mltd.core.findings import Finding, Table, no_occasion, not_asked
 from pytest_mltd.core.rendering import number
@@ -59,7 +69,9 @@ def check_weight_decay(
         return not_asked(reason)
     measured = [m for i in stepping(trace) if (m := _measure(trace, i)) is not None]
     if not measured:
-        return not_asked("no weight of two axes or more was trained under weight decay")
+        return not_asked(
+            "no weight of two axes or more was seen to train under weight decay, or its gradients were not recorded"
+        )
     kept, allowed = sift(allow, [m.label for m in measured])
     broken = [m for m in measured if m.label in kept and m.share > max_share and m.shrunk < _SHRUNK]
     for decay in sorted(broken, key=lambda m: -m.share):
@@ -101,23 +113,22 @@ def _decay_of(trace: Trace, optimizer: int) -> float:
 
 
 def _measure(trace: Trace, optimizer: int) -> _Decay | None:
-    decay, owners, at = _decay_of(trace, optimizer), trace.steps["optimizer"], trace.updates["step"]
+    decay, rows = _decay_of(trace, optimizer), update_rows(trace, optimizer)
     columns = [i for i in held_by(trace, optimizer) if len(trace.parameters[i].shape) >= 2]
-    rows = np.flatnonzero((at < owners.size) & (owners[np.minimum(at, owners.size - 1)] == optimizer))
     if not decay > 0 or not columns or not rows.size:
         return None
     weight, update = (_norms(trace.updates[name][np.ix_(rows, columns)]) for name in ("weight", "update"))
-    info, steps = trace.optimizers[optimizer], at[rows]
+    info, steps = trace.optimizers[optimizer], trace.updates["step"][rows]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if info.name.startswith("AdamW") or info.settings.get("decoupled_weight_decay"):
             part = np.minimum(trace.steps["lr"][steps] * decay * weight / update, 1.0)
         else:
-            norms = trace.parameter_norms
-            gradient = _norms(norms["grad_used"][np.searchsorted(norms["step"], steps)][:, columns])
+            used = gradients_at(trace, steps)[:, columns]
+            gradient = np.where(np.isnan(used).all(axis=1), np.nan, _norms(used))
             part = decay * weight / (decay * weight + gradient)
     part = np.where(update > 0, part, np.nan)
     share = middle(part[:_EARLY])
-    if not np.isfinite(share) or not weight[0] > 0:
+    if not np.isfinite(share) or not 0 < weight[0] < np.inf:
         return None
     label = optimizer_label(trace, optimizer)
     shrunk = float(np.nanmin(weight) / weight[0])

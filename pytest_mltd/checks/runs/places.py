@@ -70,19 +70,31 @@ def held_by(trace: Trace, optimizer: int) -> NDArray[np.int64]:
     return np.array([i for i, p in enumerate(trace.parameters) if optimizer in p.optimizers], dtype=np.int64)
 
 
+def update_rows(trace: Trace, optimizer: int) -> NDArray[np.int64]:
+    """Return the rows of ``updates`` at this optimizer's steps."""
+    return _rows(trace, optimizer, trace.updates["step"])
+
+
 def norm_rows(trace: Trace, optimizer: int, most: int = 0) -> NDArray[np.int64]:
     """Return the rows of ``parameter_norms`` at this optimizer's steps, evenly thinned to ``most`` when that is given."""
-    at = trace.parameter_norms["step"]
-    owners = trace.steps["optimizer"]
-    known = at < owners.size
-    rows = (
-        np.flatnonzero(known & (owners[np.minimum(at, max(owners.size - 1, 0))] == optimizer))
-        if owners.size
-        else at[:0]
-    )
+    rows = _rows(trace, optimizer, trace.parameter_norms["step"])
     if most and rows.size > most:
         rows = rows[np.linspace(0, rows.size - 1, most).astype(np.int64)]
-    return rows.astype(np.int64)
+    return rows
+
+
+def _rows(trace: Trace, optimizer: int, at: NDArray[Any]) -> NDArray[np.int64]:
+    owners = trace.steps["optimizer"]
+    return np.flatnonzero(np.isin(at, np.flatnonzero(owners == optimizer))).astype(np.int64)
+
+
+def gradients_at(trace: Trace, steps: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the norms of the used gradients at these steps, one column a parameter; NaN at a step without any."""
+    norms = trace.parameter_norms
+    found = np.full((steps.size, len(trace.parameters)), np.nan)
+    _, mine, rows = np.intersect1d(steps, norms["step"], return_indices=True)
+    found[mine] = norms["grad_used"][rows]
+    return found
 
 
 def not_recorded(trace: Trace, what: str, table: str) -> str:

@@ -11,7 +11,16 @@ import numpy as np
 
 from pytest_mltd.checks.runs.curves import Floats, no_steps, no_training, too_short
 from pytest_mltd.checks.runs.excerpts import curve_of
-from pytest_mltd.checks.runs.places import counted, held_by, made_at, not_recorded, optimizer_label, stepping
+from pytest_mltd.checks.runs.places import (
+    counted,
+    gradients_at,
+    held_by,
+    made_at,
+    not_recorded,
+    optimizer_label,
+    stepping,
+    update_rows,
+)
 from pytest_mltd.core.asking import asserting, check, sift
 from pytest_mltd.core.findings import Finding, Table, no_occasion, not_asked
 from pytest_mltd.core.rendering import number
@@ -104,7 +113,9 @@ def check_lost_updates(
         return not_asked(reason)
     measured = [m for i in stepping(trace) if (m := _kept_by(trace, i)) is not None]
     if not measured:
-        return not_asked(f"what a step should change is known of SGD, {', '.join(sorted(_NORMALISED))} only")
+        return not_asked(
+            f"what a step should change is known of SGD, {', '.join(sorted(_NORMALISED))} only, with their gradients"
+        )
     kept, allowed = sift(allow, [m.label for m in measured])
     worst = min((m for m in measured if m.label in kept), key=lambda m: m.kept, default=None)
     if worst is None or worst.kept >= min_kept or worst.typical >= worst.spacing / 4 or _came_down(trace, worst):
@@ -197,11 +208,10 @@ class _Kept:
 
 
 def _kept_by(trace: Trace, optimizer: int) -> _Kept | None:
-    owners, at = trace.steps["optimizer"], trace.updates["step"]
     columns = [i for i in held_by(trace, optimizer) if trace.parameters[i].dtype in _BITS]
     columns = [i for i in columns if len(trace.parameters[i].shape) >= 2]
-    rows = np.flatnonzero((at < owners.size) & (owners[np.minimum(at, owners.size - 1)] == optimizer))
-    lr = trace.steps["lr"][np.minimum(at[rows], max(owners.size - 1, 0))] if rows.size else np.zeros(0)
+    rows = update_rows(trace, optimizer)
+    lr = trace.steps["lr"][trace.updates["step"][rows]]
     rows = rows[lr >= 0.5 * lr.max(initial=0)]  # a warm-up begins with steps of nothing
     if not columns or rows.size < 3:
         return None
@@ -237,12 +247,11 @@ def _kept_by(trace: Trace, optimizer: int) -> _Kept | None:
 
 def _asked(trace: Trace, optimizer: int, columns: Sequence[int], rows: Any) -> Floats | None:
     """Return the norm of the change that each sampled step asks of each weight; None for optimizers whose rule is not known."""
-    info = trace.optimizers[optimizer]
     at = trace.updates["step"][rows]
     lr = trace.steps["lr"][at][:, None]
-    used = trace.parameter_norms["grad_used"][np.searchsorted(trace.parameter_norms["step"], at)][:, columns]
-    used = np.where(np.isfinite(used) & (used > 0), used, 0.0).astype(np.float64)
-    kind = info.name.partition(" ")[0]
+    used = gradients_at(trace, at)[:, columns]
+    used = np.where(np.isfinite(used) & (used > 0), used, 0.0)
+    kind = trace.optimizers[optimizer].name.partition(" ")[0] if optimizer < len(trace.optimizers) else ""
     if kind == "SGD":
         return np.asarray(lr * used)  # momentum only adds to it
     if kind in _NORMALISED:

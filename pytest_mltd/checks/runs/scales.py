@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 
 from pytest_mltd.checks.runs.curves import Curve, Floats, block_medians, curves, moving_target
-from pytest_mltd.checks.runs.places import at_site, counted, held_by, middle, norm_rows, optimizer_label, site_of
+from pytest_mltd.checks.runs.places import (
+    at_site,
+    counted,
+    held_by,
+    middle,
+    norm_rows,
+    optimizer_label,
+    site_of,
+    update_rows,
+)
 from pytest_mltd.core.findings import Finding, Table
 from pytest_mltd.core.rendering import number
 from pytest_mltd.core.traces import Trace
@@ -40,7 +49,7 @@ class Scale:
 def scale_of(trace: Trace, optimizer: int) -> Scale | None:
     owners = trace.steps["optimizer"]
     at = trace.updates["step"]
-    rows = np.flatnonzero((at < owners.size) & (owners[np.minimum(at, owners.size - 1)] == optimizer))
+    rows = update_rows(trace, optimizer)
     columns = [i for i in held_by(trace, optimizer) if len(trace.parameters[i].shape) >= 2]
     if not rows.size or not columns:
         return None
@@ -98,7 +107,8 @@ def too_large(trace: Trace, scale: Scale, max_ratio: float) -> Finding | None:
 
 def _place(trace: Trace, optimizer: int) -> str:
     """Return the line that made an optimizer, where its rate stands, else the line that calls its step."""
-    return trace.optimizers[optimizer].site or site_of(trace, "step")
+    known = optimizer < len(trace.optimizers)
+    return (trace.optimizers[optimizer].site if known else "") or site_of(trace, "step")
 
 
 def _clipped(trace: Trace, optimizer: int) -> str:
@@ -193,10 +203,8 @@ def first_gradient(trace: Trace, optimizer: int) -> float:
 
     0 for optimizers that scale each gradient themselves (Adam and its like), and where updates were not recorded.
     """
-    owners, at = trace.steps["optimizer"], trace.updates["step"]
-    if not owners.size or not at.size:
-        return 0.0
-    rows = np.flatnonzero((at < owners.size) & (owners[np.minimum(at, owners.size - 1)] == optimizer))
+    at = trace.updates["step"]
+    rows = update_rows(trace, optimizer)
     columns = held_by(trace, optimizer)
     if not rows.size or not columns.size:
         return 0.0

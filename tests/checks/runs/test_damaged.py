@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pytest_mltd.checks.runs.divergence import check_divergence
-from pytest_mltd.core.traces import CALLS, TABLES, Trace
+from pytest_mltd.core.traces import CALLS, TABLES, OptimizerInfo, Trace
 from pytest_mltd.diagnosis import diagnose
 
 ODD = (np.nan, np.inf, -np.inf, 0.0, -1.0, 1e30)
@@ -32,10 +32,18 @@ def damaged(made, seed):
         run.weight[:] = rnd.choice(ODD)
     if rnd.random() < 0.3:
         run.order = [tuple(rnd.choices(CALLS, k=rnd.randrange(6))) for _ in range(n)]
+    if rnd.random() < 0.3:
+        settings = {"lr": 0.1, "weight_decay": rnd.choice([1e-4, 1.0])}
+        run.optimizers = (OptimizerInfo(name=rnd.choice(["SGD", "AdamW"]), parameters=4, settings=settings),)
+    if rnd.random() < 0.3:
+        run.parameters = tuple(dataclasses.replace(p, dtype="bfloat16") for p in run.parameters)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # the cast of 1e30 to float32 is the test's own doing
         trace = run.trace()
     missing = {name: {} for name in TABLES if rnd.random() < 0.15}
+    if rnd.random() < 0.3:  # a process that was killed between two writes
+        lost = rnd.randrange(n)
+        missing.setdefault("parameter_norms", {k: v[:lost] for k, v in trace.parameter_norms.items()})
     missing |= {name: () for name in ("streams", "names", "sites", "optimizers") if rnd.random() < 0.15}
     whole = {f.name: getattr(trace, f.name) for f in dataclasses.fields(trace)}
     return Trace(**{**whole, **missing, "ended": rnd.choice(["completed", "cut", "torn"])})
