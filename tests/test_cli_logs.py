@@ -21,7 +21,7 @@ def test_a_healthy_log_exits_with_zero(tmp_path, capsys):
     assert main(["check", _log(tmp_path / "metrics.csv", _falling())]) == HEALTHY
     said = capsys.readouterr().out
     assert "training run healthy" in said
-    assert "note: of 1 logged names were taken: loss 'loss'" in said
+    assert "note: taken of 1 logged name: loss 'loss'" in said
 
 
 def test_a_log_that_ends_in_nan_is_a_finding(tmp_path, capsys):

@@ -189,7 +189,7 @@ def _said(taken: Roles, curves: Curves) -> str:
     parts = {"loss": taken.loss, "validation loss": taken.val, "gradient norm": taken.grad_norm}
     said = [f"{what} {name!r}" for what, name in parts.items() if name] + ([f"learning rate {lr}"] if lr else [])
     read = (
-        f"of {len(curves):,} logged names were taken: {', '.join(said)}"
+        f"taken of {len(curves):,} logged {'name' if len(curves) == 1 else 'names'}: {', '.join(said)}"
         if said
         else f"{len(curves):,} names were logged"
     )

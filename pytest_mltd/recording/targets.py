@@ -57,7 +57,7 @@ class Labels:
         if seen and count >= _ENOUGH * seen:
             # the plain estimate is too low by (classes - 1) / 2n (Miller and Madow, 1955)
             found["entropy"] = _entropy(self._weighted) + (seen - 1) / (2 * count)
-            found["batch_entropy"] = float(np.mean(self._batches))
+            found["batch_entropy"] = max(float(np.mean(self._batches)), 0.0)  # rounding makes -1e-17 of none
         return found
 
 

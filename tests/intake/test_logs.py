@@ -79,5 +79,5 @@ def test_names_that_were_taken_are_said(tmp_path, writer):
     )
     log.save(tmp_path)
     assert read(tmp_path).notes == (
-        "of 5 logged names were taken: loss 'loss', validation loss 'val_loss', gradient norm 'grad_norm', learning rate 'lr'",
+        "taken of 5 logged names: loss 'loss', validation loss 'val_loss', gradient norm 'grad_norm', learning rate 'lr'",
     )

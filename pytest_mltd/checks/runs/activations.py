@@ -1,5 +1,5 @@
-"""Questions about what the layers of a net put out: units that are off, units at their limits, spread that is "
-"lost in depth."""
+"""Questions about what the layers of a net put out: units that are off, units at their limits, spread that is
+lost in depth."""
 
 from __future__ import annotations
 

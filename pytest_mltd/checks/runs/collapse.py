@@ -136,8 +136,8 @@ assert_no_discriminator_won = asserting(check_discriminator_won)
 
 
 def _alikeness(trace: Trace, index: int) -> tuple[Any, Floats]:
-    """Return the sampled steps at which a module's output was above zero, and the spread between samples over its "
-    "size."""
+    """Return the sampled steps at which a module's output was above zero, and the spread between samples over its
+    size."""
     mean, std, across = (trace.outputs[c][:, index].astype(np.float64) for c in ("mean", "std", "across"))
     size = np.hypot(mean, std)
     at = np.flatnonzero(np.isfinite(across) & (size > 0))
@@ -145,8 +145,8 @@ def _alikeness(trace: Trace, index: int) -> tuple[Any, Floats]:
 
 
 def _told_apart_inside(trace: Trace, root: str) -> bool:
-    """Whether the outputs of a layer of the net still differ by a tenth between samples, in the later half of the "
-    "run."""
+    """Whether the outputs of a layer of the net still differ by a tenth between samples, in the later half of the
+    run."""
     layers = [i for i, m in enumerate(trace.modules) if not m.root and m.kind.startswith(("Linear", "Conv"))]
     inside = (_alikeness(trace, i)[1] for i in layers if root_of(trace, trace.modules[i].name) == root)
     return any(s.size >= 6 and float(np.median(s[s.size // 2 :])) > 0.1 for s in inside)

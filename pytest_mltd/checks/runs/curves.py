@@ -67,8 +67,8 @@ class Curve:
 
 
 def curves(trace: Trace) -> tuple[Curve, ...]:
-    """Return the training losses of a run, the longest stream first; where none was recorded, those that were "
-    "logged."""
+    """Return the training losses of a run, the longest stream first; where none was recorded, those that were
+    logged."""
     stream, step, value = trace.losses["stream"], trace.losses["step"], trace.losses["value"]
     if not step.size:
         return _logged(trace, held_out=False)
@@ -108,14 +108,14 @@ def block_medians(values: Floats, blocks: int = 100, shortest: int = 5) -> Float
 
 
 def trailing_median(values: Floats, width: int = 25) -> Floats:
-    """Return at each place the median of the ``width`` values before it (fewer at the start, NaN where there is "
-    "none)."""
+    """Return at each place the median of the ``width`` values before it (fewer at the start, NaN where there is
+    none)."""
     return _trailing(values, width, 0.5)
 
 
 def trailing_high(values: Floats, width: int = 25) -> Floats:
-    """Return at each place the second highest of the ``width`` values before it: a high that one odd value does "
-    "not make."""
+    """Return at each place the second highest of the ``width`` values before it: a high that one odd value does
+    not make."""
     return _trailing(values, width, 1 - 1 / (width - 1))
 
 
@@ -159,6 +159,8 @@ def no_steps(trace: Trace) -> str:
     if trace.n_steps:
         return ""
     backwards = trace.losses["step"].size
+    if trace.level == "scalars" and backwards:
+        return f"the log has {backwards:,} losses, and nothing of the steps behind them"
     return no_training(trace) or (
         f"backward ran {backwards:,} times, but no optimizer step was seen (weights updated by hand are not watched)"
     )

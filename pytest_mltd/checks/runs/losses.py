@@ -194,8 +194,8 @@ assert_no_plateau = asserting(check_plateau)
 def _to_judge(
     trace: Trace, allow: Mapping[str, str] | None, min_steps: int, *, finite: bool = False
 ) -> tuple[list[Curve], tuple[tuple[str, str], ...], str]:
-    """Return the curves that can be judged, what was allowed, and why there is none. ``finite``: only finite "
-    "values count."""
+    """Return the curves that can be judged, what was allowed, and why there is none. ``finite``: only finite
+    values count."""
     everything = curves(trace)
     kept, allowed = sift(allow, [c.name for c in everything])
     usable = [c for c in everything if c.name in set(kept) and c.finite.size]

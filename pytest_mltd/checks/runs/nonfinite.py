@@ -164,7 +164,8 @@ def _made_by(born: Fact, module: str) -> tuple[str, str]:
         return "data", ", which the data held already"
     low, high = born.details.get("low"), born.details.get("high")
     known = isinstance(low, int | float) and isinstance(high, int | float)
-    of = f" of numbers from {number(float(low))} to {number(float(high))}" if known else ""  # type: ignore[arg-type]
+    least, most = (number(float(v)) if known else "" for v in (low, high))  # type: ignore[arg-type]
+    of = "" if not known else f" of {least}" if least == most else f" of numbers from {least} to {most}"
     inside = born.who or module
     place = f" in '{inside}'" if inside else ""
     return operation, f", made by '{operation}'{of}{place}{at_site(str(born.details.get('site', '')))}"

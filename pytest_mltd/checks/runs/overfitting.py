@@ -1,5 +1,5 @@
-"""Questions about what training loss and validation loss do together: does what was learned carry over, and until "
-"when."""
+"""Questions about what training loss and validation loss do together: does what was learned carry over, and until
+when."""
 
 from __future__ import annotations
 
@@ -175,8 +175,8 @@ _FEWEST_ROWS: Final = 30  # of a validation; a guess
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A validation loss and the training loss of the same run. ``beside`` is the training level at each "
-    "validation pass."""
+    """A validation loss and the training loss of the same run. ``beside`` is the training level at each
+    validation pass."""
 
     train: Curve
     val: Curve

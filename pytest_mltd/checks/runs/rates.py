@@ -1,5 +1,5 @@
-"""Questions about the learning rate as the losses show it: steps too short to learn anything, or too long to keep "
-"it."""
+"""Questions about the learning rate as the losses show it: steps too short to learn anything, or too long to keep
+it."""
 
 from __future__ import annotations
 
@@ -96,6 +96,7 @@ def check_oscillation(
     run: Any,
     *,
     max_relapses: int = 3,
+    max_logged_relapses: int = 6,
     min_update: float = 0.01,
     min_steps: int = 60,
     allow: Mapping[str, str] | None = None,
@@ -109,6 +110,8 @@ def check_oscillation(
     Args:
         run: a recording, a run or a trace.
         max_relapses: how many times it may happen; a guess (healthy programs of tests/faulty: none where steps are long).
+        max_logged_relapses: the same of a log, where the length of steps is not known and cannot clear a noisy loss: twice as
+            many, a guess.
         min_update: the norm of an update over that of the weights, median over the run, from which on steps are long
             (CS231n calls the ratio 1e-3 healthy and 1e-2 high).
         min_steps: the fewest steps that are needed; a guess.
@@ -119,7 +122,12 @@ def check_oscillation(
         ValueError: a limit is not positive.
     """
     trace = as_trace(run)
-    for name, value in (("max_relapses", max_relapses), ("min_update", min_update), ("min_steps", min_steps)):
+    for name, value in (
+        ("max_relapses", max_relapses),
+        ("max_logged_relapses", max_logged_relapses),
+        ("min_update", min_update),
+        ("min_steps", min_steps),
+    ):
         if not value > 0:
             raise ValueError(f"{name}: a number above zero is needed, not {value!r}")
     if reason := no_training(trace):
@@ -135,18 +143,18 @@ def check_oscillation(
         most = max((c.finite.size for c in judged), default=0)
         return not_asked(too_short(trace, most, min_steps, "steps of a loss that keeps its sign"))
     update = _usual_update(trace)
-    limit = 2 * max_relapses if update is None else max_relapses
+    name, limit = ("max_logged_relapses", max_logged_relapses) if update is None else ("max_relapses", max_relapses)
     found = [(_relapses(c), c) for c in long]
     relapses, curve = max(found, key=lambda pair: len(pair[0]))
     if len(relapses) > limit and (update is None or update > min_update):
-        return _oscillation_finding(trace, curve, relapses, update, limit, allowed)
+        return _oscillation_finding(trace, curve, relapses, update, (name, limit), allowed)
     return Finding(
         ok=True,
         headline=f"the loss keeps what it gains, or loses it {counted(len(relapses), 'time')} for other reasons "
         "than long steps "
-        f"(max_relapses={limit:g})",
+        f"({name}={limit:g})",
         amount=len(relapses),
-        limit=("max_relapses", limit),
+        limit=(name, limit),
         looked_at=", ".join(f"{counted(c.finite.size, 'value')} of {c.name}" for c in long[:5]),
         allowed=allowed,
     )
@@ -268,8 +276,8 @@ def _usual_update(trace: Trace) -> float | None:
 
 
 def _relapses(curve: Curve) -> list[int]:
-    """Return the places at which the loss was high again after it had been low: over two thirds, after under one "
-    "third."""
+    """Return the places at which the loss was high again after it had been low: over two thirds, after under one
+    third."""
     v = curve.finite
     smooth = np.median(np.lib.stride_tricks.sliding_window_view(v, 5), axis=1) if v.size >= 5 else v
     state = np.where(smooth < curve.start / 3, -1, np.where(smooth > curve.start * 2 / 3, 1, 0))
@@ -283,7 +291,7 @@ def _oscillation_finding(
     curve: Curve,
     relapses: list[int],
     update: float | None,
-    limit: int,
+    limit: tuple[str, int],
     allowed: tuple[tuple[str, str], ...],
 ) -> Finding:
     v, step = curve.finite, int(curve.step[relapses[0]])
@@ -300,11 +308,11 @@ def _oscillation_finding(
     return Finding(
         ok=False,
         headline=f"the loss of '{curve.name}' oscillates: from step {step} on it lost most of what it had gained "
-        f"{counted(len(relapses), 'time')} (max_relapses={limit:g}), and ends at {number(curve.late)} after "
+        f"{counted(len(relapses), 'time')} ({limit[0]}={limit[1]:g}), and ends at {number(curve.late)} after "
         f"{number(curve.start)} at the start",
         culprit=curve.name,
         amount=len(relapses),
-        limit=("max_relapses", limit),
+        limit=limit,
         step=step,
         table=Table(("low at step", "loss", "high again at step", "loss there"), tuple(rows), culprit=0),
         shows=f"Steps this long jump over the minimum: the learning rate is too high.{said}",

@@ -76,3 +76,12 @@ def test_a_log_shows_only_what_was_logged():
     finding = check_nonfinite(log)
     assert finding.failed
     assert finding.table.columns == ("step", "loss")
+
+
+def test_a_single_number_is_no_range(made):
+    """ "numbers from -0.0066 to -0.0066" makes its reader look for the difference."""
+    run = made()
+    run.loss[7:] = np.nan
+    born = Fact(kind="nonfinite", step=7, details={"operation": "LogBackward0", "low": -0.0066, "high": -0.0066})
+    headline = check_nonfinite(dataclasses.replace(run.trace(), facts=(born,))).headline
+    assert "made by 'log' of -0.0066;" in headline

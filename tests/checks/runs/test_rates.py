@@ -168,7 +168,7 @@ def test_noise_between_batches_is_no_relapse(made):
 def test_a_log_needs_twice_the_relapses(made):
     """Without the length of the steps."""
     assert check_oscillation(Trace.from_scalars({"loss": swinging(made, 6).loss})).ok
-    with pytest.raises(CheckFailed, match="max_relapses=6"):
+    with pytest.raises(CheckFailed, match="max_logged_relapses=6"):
         assert_no_oscillation(Trace.from_scalars({"train/loss": swinging(made, 8).loss}))
 
 
@@ -186,6 +186,7 @@ def test_two_optimizers_are_not_asked(made):
         (check_rate_too_low, "min_reach"),
         (check_rate_too_low, "max_gain"),
         (check_oscillation, "max_relapses"),
+        (check_oscillation, "max_logged_relapses"),
         (check_oscillation, "min_update"),
     ],
 )

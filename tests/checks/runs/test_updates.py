@@ -333,3 +333,9 @@ def test_a_net_of_its_own_that_no_gradient_reaches_is_no_spare_head():
     finding = check_frozen_parameters(run)
     assert finding.failed
     assert "items.weight" in finding.headline
+
+
+def test_a_log_of_losses_alone_is_told_as_one():
+    """Nobody called backward in a CSV file."""
+    log = Trace(losses={"step": [0, 10], "stream": [0, 0], "value": [2.0, 1.0]}, streams=("loss",), level="scalars")
+    assert check_update_scale(log).headline == "the log has 2 losses, and nothing of the steps behind them"
