@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, get_args
@@ -112,8 +113,7 @@ def _autocast_models(dtype: Any) -> Iterator[None]:
     import torch
 
     kind: Any = torch.nn.Module
-    call, device = kind.__call__, "cuda" if torch.cuda.is_available() else "cpu"
-    inside = False
+    call, inside = kind.__call__, False
 
     def call_rounded(self: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal inside
@@ -121,7 +121,8 @@ def _autocast_models(dtype: Any) -> Iterator[None]:
             return call(self, *args, **kwargs)
         inside = True
         try:
-            with torch.autocast(device, dtype=dtype):
+            first = next(itertools.chain(self.parameters(), self.buffers()), None)
+            with torch.autocast("cpu" if first is None else first.device.type, dtype=dtype):
                 return call(self, *args, **kwargs)
         finally:
             inside = False

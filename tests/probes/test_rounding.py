@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pytest_mltd.core.findings import CheckFailed, NotAsked
+from pytest_mltd.probes import rounding
 from pytest_mltd.probes.rounding import assert_precision_agrees, check_precision_agrees
 
 
@@ -150,3 +151,10 @@ def test_misuse_names_the_argument():
         check_precision_agrees(train, precision="half")
     with pytest.raises(ValueError, match="^max_drift: "):
         check_precision_agrees(train, max_drift=0)
+
+
+def test_a_model_on_the_cpu_is_rounded_there_also_beside_a_gpu(monkeypatch):
+    """Autocast of another device rounds nothing, and the question could not fail."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with rounding._autocast_models(torch.bfloat16):
+        assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.bfloat16
