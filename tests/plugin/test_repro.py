@@ -553,12 +553,13 @@ class TestMishaps:
             def pytest_runtest_protocol(item):
                 def late(*_):
                     pytest.fail("Timeout >1.0s")
-                signal.signal(signal.SIGALRM, late)
+                before = signal.signal(signal.SIGALRM, late)
                 signal.alarm(1)
                 try:
                     return (yield)
                 finally:
                     signal.alarm(0)
+                    signal.signal(signal.SIGALRM, before)
             """
         )
         project.makepyfile(

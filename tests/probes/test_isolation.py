@@ -1,5 +1,6 @@
 """A probe of a live recording leaves alone all that a forward may reach, whatever the forward does."""
 
+import contextlib
 import logging
 import queue
 import random
@@ -280,7 +281,7 @@ def test_a_forward_that_waits_for_ever_is_ended(monkeypatch):
 
     class Waiting(Reader):
         def forward(self, ids):
-            items.get()
+            items.get(timeout=60)  # a failure shall be red, and not for ever
             return self.answer(ids)
 
     for _ in range(3):
@@ -288,6 +289,26 @@ def test_a_forward_that_waits_for_ever_is_ended(monkeypatch):
     assert leak(recorded(Waiting())) == ("the model does more than answer: it was not through after 0.2 s",)
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no alarm")
+def test_a_forward_that_catches_the_alarm_once_is_ended_all_the_same(monkeypatch):
+    """As a finalizer does that it happens to meet, of which Python only says that it was ignored."""
+    from pytest_mltd.probes import isolation
+
+    monkeypatch.setattr(isolation, "_MOST_SECONDS", 0.2)
+    items = queue.Queue()
+
+    class Stubborn(Reader):
+        def forward(self, ids):
+            with contextlib.suppress(BaseException):
+                items.get(timeout=10)
+            items.get(timeout=10)
+            return self.answer(ids)
+
+    for _ in range(6):
+        items.put(1)
+    assert leak(recorded(Stubborn())) == ("the model does more than answer: it was not through after 0.2 s",)
 
 
 def test_what_takes_long_to_copy_is_given_up(monkeypatch):
